@@ -1,0 +1,111 @@
+#include "base/cpu.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/error.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace octet {
+namespace {
+
+struct Features {
+  bool avx2 = false, avx_vnni = false, avx512_vnni = false;
+};
+
+#if defined(__x86_64__)
+uint64_t Xgetbv0() {
+  uint32_t lo = 0, hi = 0;
+  __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (static_cast<uint64_t>(hi) << 32) | lo;
+}
+
+Features Detect() {
+  Features f;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
+  const bool osxsave = (c >> 27) & 1u;
+  const bool fma = (c >> 12) & 1u;
+  if (!osxsave) return f;
+  const uint64_t xcr0 = Xgetbv0();
+  const bool os_ymm = (xcr0 & 0x6) == 0x6;
+  const bool os_zmm = (xcr0 & 0xe6) == 0xe6;  // opmask, ZMM_Hi256, Hi16_ZMM
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
+  const auto bit = [](unsigned reg, int n) { return ((reg >> n) & 1u) != 0; };
+  f.avx2 = os_ymm && fma && bit(b, 5);
+  const bool avx512_core = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
+  f.avx512_vnni = os_zmm && f.avx2 && avx512_core && bit(c, 11);
+  if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avx_vnni = f.avx2 && bit(a, 4);
+  return f;
+}
+#else
+Features Detect() { return {}; }
+#endif
+
+const Features& Cpu() {
+  static const Features features = Detect();
+  return features;
+}
+
+}  // namespace
+
+std::string_view IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable: return "portable";
+    case Isa::kAvx2: return "avx2";
+    case Isa::kAvxVnni: return "avxvnni";
+    case Isa::kAvx512Vnni: return "avx512vnni";
+  }
+  return "unknown";
+}
+
+Isa ParseIsa(std::string_view name) {
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni}) {
+    if (IsaName(isa) == name) return isa;
+  }
+  Fail(ErrorCode::kInvalidArgument, "unknown instruction set '", name,
+       "'; expected portable, avx2, avxvnni or avx512vnni");
+}
+
+std::vector<Isa> SupportedIsas() {
+  std::vector<Isa> isas = {Isa::kPortable};
+  if (Cpu().avx2) isas.push_back(Isa::kAvx2);
+  if (Cpu().avx_vnni) isas.push_back(Isa::kAvxVnni);
+  if (Cpu().avx512_vnni) isas.push_back(Isa::kAvx512Vnni);
+  return isas;
+}
+
+Isa ActiveIsa() {
+  const auto supported = SupportedIsas();
+  const char* forced = std::getenv("OCTET_FORCE_ISA");
+  if (forced == nullptr || *forced == '\0') return supported.back();
+  const Isa isa = ParseIsa(forced);
+  if (std::find(supported.begin(), supported.end(), isa) == supported.end()) {
+    Fail(ErrorCode::kInvalidArgument, "OCTET_FORCE_ISA=", forced, ": this CPU (", CpuModelName(),
+         ") does not have it; its best is ", IsaName(supported.back()));
+  }
+  return isa;
+}
+
+bool IsaAllows(Isa active, Isa kernel) {
+  if (kernel > active) return false;
+  const auto supported = SupportedIsas();
+  return std::find(supported.begin(), supported.end(), kernel) != supported.end();
+}
+
+std::string CpuModelName() {
+  std::ifstream in("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.rfind("model name", 0) != 0) continue;
+    const auto colon = line.find(": ");
+    if (colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+}  // namespace octet

@@ -1,0 +1,64 @@
+#include "base/parallel.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <exception>
+#include <vector>
+
+namespace octet {
+
+int HardwareThreads() { return std::max(1, omp_get_num_procs()); }
+
+int MaxThreads() { return omp_in_parallel() ? 1 : std::max(1, omp_get_max_threads()); }
+
+ThreadScope::ThreadScope(int threads) : previous_(omp_get_max_threads()) {
+  omp_set_num_threads(threads > 0 ? threads : HardwareThreads());
+}
+
+ThreadScope::~ThreadScope() { omp_set_num_threads(previous_); }
+
+void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  if (n <= 0) return;
+  const int64_t by_grain = std::max<int64_t>(1, n / std::max<int64_t>(1, grain));
+  const int pieces = static_cast<int>(std::min<int64_t>(MaxThreads(), by_grain));
+  if (pieces <= 1) {
+    body(0, n);
+    return;
+  }
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(pieces));
+#pragma omp parallel for num_threads(pieces) schedule(static, 1)
+  for (int p = 0; p < pieces; ++p) {
+    try {
+      body(n * p / pieces, n * (p + 1) / pieces);
+    } catch (...) {
+      errors[static_cast<size_t>(p)] = std::current_exception();
+    }
+  }
+  for (auto& e : errors) {
+    if (e) std::rethrow_exception(e);
+  }
+}
+
+void ParallelForEach(int64_t n, const std::function<void(int64_t)>& body) {
+  if (n <= 0) return;
+  const int threads = static_cast<int>(std::min<int64_t>(MaxThreads(), n));
+  if (threads <= 1) {
+    for (int64_t i = 0; i < n; ++i) body(i);
+    return;
+  }
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(n));
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  for (int64_t i = 0; i < n; ++i) {
+    try {
+      body(i);
+    } catch (...) {
+      errors[static_cast<size_t>(i)] = std::current_exception();
+    }
+  }
+  for (auto& e : errors) {
+    if (e) std::rethrow_exception(e);
+  }
+}
+
+}  // namespace octet
