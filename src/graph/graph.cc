@@ -148,6 +148,18 @@ NodeId Graph::AddNode(Node node) {
   return id;
 }
 
+NodeId Graph::AddOp(std::string op, std::vector<ValueId> op_inputs, std::vector<ValueId> op_outputs,
+                    std::map<std::string, Attribute> attributes, std::string node_name, std::string domain) {
+  Node node;
+  node.op = std::move(op);
+  node.domain = std::move(domain);
+  node.name = std::move(node_name);
+  node.inputs = std::move(op_inputs);
+  node.outputs = std::move(op_outputs);
+  node.attributes = std::move(attributes);
+  return AddNode(std::move(node));
+}
+
 void Graph::RemoveNode(NodeId id) {
   Node& n = node(id);
   for (ValueId out : n.outputs) {

@@ -104,6 +104,9 @@ class Graph {
 
   // Nodes.
   NodeId AddNode(Node node);  // sets producers of its outputs; gives it a unique name if it has none
+  NodeId AddOp(std::string op, std::vector<ValueId> op_inputs, std::vector<ValueId> op_outputs,
+               std::map<std::string, Attribute> attributes = {}, std::string node_name = {},
+               std::string domain = {});
   void RemoveNode(NodeId id);
   [[nodiscard]] const Node& node(NodeId id) const { return nodes_.at(static_cast<size_t>(id)); }
   [[nodiscard]] Node& node(NodeId id) { return nodes_.at(static_cast<size_t>(id)); }

@@ -1,0 +1,546 @@
+#include "passes/lower.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "base/error.h"
+#include "numerics/rounding.h"
+#include "passes/quantizers.h"
+
+namespace octet {
+namespace {
+
+constexpr int64_t kOnnxFloat = 1, kOnnxUint8 = 2, kOnnxInt8 = 3;
+
+bool IsMovement(const Node& n) {
+  static constexpr std::array kOps = {"MaxPool", "Reshape",   "Flatten", "Transpose",
+                                      "Squeeze", "Unsqueeze", "Slice",   "DepthToSpace"};
+  return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
+}
+
+bool IsElementwiseUnary(const Node& n) {
+  static constexpr std::array kOps = {"Relu",     "LeakyRelu", "Clip",     "Sigmoid", "HardSigmoid", "HardSwish",
+                                      "Tanh",     "Elu",       "Selu",     "Softplus", "Erf",        "Gelu",
+                                      "Exp",      "Sqrt",      "Abs",      "Neg",     "Mish",        "Softsign"};
+  return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
+}
+
+// Real bounds collected from Relu, Clip and Min/Max with constants; one entry, or one per channel.
+struct Bounds {
+  std::vector<float> lo{-std::numeric_limits<float>::infinity()};
+  std::vector<float> hi{std::numeric_limits<float>::infinity()};
+
+  static void Tighten(std::vector<float>& bound, std::vector<float> other, bool lower) {
+    if (bound.size() < other.size()) bound.resize(other.size(), bound[0]);
+    for (size_t i = 0; i < bound.size(); ++i) {
+      const float o = other.size() == 1 ? other[0] : other[i];
+      bound[i] = lower ? std::max(bound[i], o) : std::min(bound[i], o);
+    }
+  }
+  [[nodiscard]] bool per_channel() const { return lo.size() > 1 || hi.size() > 1; }
+  [[nodiscard]] bool none() const { return !per_channel() && std::isinf(lo[0]) && std::isinf(hi[0]); }
+};
+
+// Quantizing is monotonic, so clamping to the code of a bound equals clamping the real value to the bound.
+std::vector<int32_t> BoundCodes(const std::vector<float>& real, const QuantizerInfo& q) {
+  std::vector<int32_t> codes;
+  for (float b : real) {
+    if (std::isinf(b)) {
+      codes.push_back(b < 0 ? q.qmin() : q.qmax());
+    } else {
+      codes.push_back(QuantizeOne(b, q.scale[0], q.zero_point[0], q.qmin(), q.qmax()));
+    }
+  }
+  return codes;
+}
+
+class Lowering {
+ public:
+  Lowering(Graph& graph, const EvaluateFn& evaluate) : graph_(graph), evaluate_(evaluate) {}
+
+  LoweringReport Run() {
+    for (NodeId id : graph_.TopologicalOrder()) {
+      if (graph_.node(id).removed) continue;
+      const Node& n = graph_.node(id);
+      if (n.Is("Conv") || n.Is("Gemm") || n.Is("MatMul")) {
+        LowerWeighted(id);
+      } else if (n.Is("Add")) {
+        LowerAdd(id);
+      } else if (n.Is("GlobalAveragePool") || n.Is("AveragePool")) {
+        LowerPool(id);
+      } else if (n.Is("Concat")) {
+        LowerConcat(id);
+      } else if (IsMovement(n)) {
+        LowerMovement(id);
+      } else if (IsElementwiseUnary(n)) {
+        LowerUnary(id);
+      }
+    }
+    for (NodeId id : graph_.TopologicalOrder()) {
+      if (graph_.node(id).Is("QuantizeLinear")) LowerRequantize(id);
+    }
+    graph_.Compact();
+    graph_.opsets["octet"] = 1;
+    return std::move(report_);
+  }
+
+ private:
+  void Keep(NodeId id, const std::string& reason) {
+    const Node& n = graph_.node(id);
+    report_.kept.push_back({n.name, n.op, reason});
+  }
+
+  // The one reader of a value that is not a graph output, or kNoNode.
+  NodeId OnlyUse(ValueId v) const {
+    if (graph_.IsOutput(v)) return kNoNode;
+    const auto uses = graph_.UsesOf(v);
+    return uses.size() == 1 ? uses[0].node : kNoNode;
+  }
+
+  ValueId Ints(const std::string& name, const std::vector<int32_t>& values) {
+    return graph_.AddConstant(name, Tensor::Of<int32_t>(Shape{static_cast<int64_t>(values.size())}, values));
+  }
+
+  // Takes Relu, Clip, Min and Max with constants behind `v` into `bounds`; returns the value behind them.
+  // `channels` and the rank of v tell whether a constant is per channel.
+  ValueId TakeActivations(ValueId v, int64_t channels, bool channels_last, Bounds& bounds) const {
+    while (true) {
+      const NodeId use = OnlyUse(v);
+      if (use == kNoNode) return v;
+      const Node& n = graph_.node(use);
+      if (n.Is("Relu")) {
+        Bounds::Tighten(bounds.lo, {0.0F}, true);
+      } else if (n.Is("Clip")) {
+        for (size_t i = 1; i <= 2; ++i) {
+          const Tensor* b = graph_.ConstantOf(n.input(i));
+          if (b == nullptr && n.input(i) != kNoValue) return v;
+          if (b != nullptr) Bounds::Tighten(i == 1 ? bounds.lo : bounds.hi, {b->data<float>()[0]}, i == 1);
+        }
+      } else if ((n.Is("Max") || n.Is("Min")) && n.inputs.size() == 2) {
+        const size_t side = n.inputs[0] == v ? 1 : 0;
+        const Tensor* b = graph_.ConstantOf(n.inputs[side]);
+        if (b == nullptr || b->dtype() != DType::kFloat32) return v;
+        const int trailing = channels_last ? 0 : static_cast<int>(graph_.value(v).type.dims.size()) - 2;
+        const int axis = b->shape().rank() - 1 - trailing;
+        const bool per_channel = axis >= 0 && b->elements() == channels && b->shape()[axis] == channels;
+        if (b->elements() != 1 && !per_channel) return v;
+        Bounds::Tighten(n.Is("Max") ? bounds.lo : bounds.hi, {b->data<float>().begin(), b->data<float>().end()},
+                        n.Is("Max"));
+      } else {
+        return v;
+      }
+      v = n.outputs[0];
+    }
+  }
+
+  // The QuantizeLinear that alone reads `v`, if its codes are 8-bit and per tensor.
+  std::optional<QuantizerInfo> QuantizerBehind(ValueId v) const {
+    const NodeId use = OnlyUse(v);
+    if (use == kNoNode || !graph_.node(use).Is("QuantizeLinear")) return std::nullopt;
+    auto q = QuantizerOf(graph_, use);
+    return q && q->is_activation() ? q : std::nullopt;
+  }
+
+  struct Weights {
+    Tensor const* codes = nullptr;
+    ValueId value = kNoValue;
+    std::vector<float> scale;  // per output channel
+    int64_t channels = 0;
+    std::string refused;
+  };
+
+  Weights ReadWeights(const Node& n) const {
+    Weights w;
+    const auto q = DequantizerOf(graph_, n.input(1));
+    if (!q) {
+      w.refused = "the weight is not quantized";
+      return w;
+    }
+    w.value = q->codes;
+    w.codes = graph_.ConstantOf(q->codes);
+    if (w.codes == nullptr) {
+      w.refused = "the weight is computed";
+      return w;
+    }
+    if (w.codes->dtype() != DType::kInt8) {
+      w.refused = Cat("the weight is ", NameOf(w.codes->dtype()), ", expected int8");
+      return w;
+    }
+    if (std::any_of(q->zero_point.begin(), q->zero_point.end(), [](int32_t z) { return z != 0; })) {
+      w.refused = "the weight has a zero point other than 0";
+      return w;
+    }
+    const Shape& shape = w.codes->shape();
+    if (!n.Is("Conv") && shape.rank() != 2) {
+      w.refused = Cat("the weight has rank ", shape.rank(), ", expected 2");
+      return w;
+    }
+    const int axis = n.Is("Conv") || (n.Is("Gemm") && n.GetInt("transB", 0) != 0) ? 0 : 1;
+    w.channels = shape[axis];
+    if (!q->per_tensor() && (q->axis + shape.rank()) % shape.rank() != axis) {
+      w.refused = Cat("the weight is quantized along axis ", q->axis, ", expected ", axis);
+      return w;
+    }
+    w.scale = q->scale;
+    w.scale.resize(static_cast<size_t>(w.channels), q->scale[0]);
+    return w;
+  }
+
+  // Bias on the accumulator's grid: s_x * s_w[c]. Nullopt with `refused` where it does not fit int32.
+  std::optional<std::vector<int32_t>> ReadBias(const Node& n, float x_scale, const Weights& w,
+                                               std::string& refused) const {
+    const auto channels = static_cast<size_t>(w.channels);
+    std::vector<int32_t> bias;
+    if (n.input(2) == kNoValue) return bias;
+    std::vector<float> real;
+    if (const auto q = DequantizerOf(graph_, n.inputs[2])) {
+      const Tensor* codes = graph_.ConstantOf(q->codes);
+      if (codes == nullptr || codes->dtype() != DType::kInt32 || codes->elements() != w.channels) {
+        refused = "the bias is not an int32 constant of one element per output channel";
+        return std::nullopt;
+      }
+      const auto c = codes->data<int32_t>();
+      bool same = true;
+      for (size_t i = 0; i < channels; ++i) {
+        const float s = q->per_tensor() ? q->scale[0] : q->scale[i];
+        same = same && s == x_scale * w.scale[i];
+        real.push_back(static_cast<float>(c[i]) * s);
+      }
+      if (same) return std::vector<int32_t>(c.begin(), c.end());
+    } else if (const Tensor* b = graph_.ConstantOf(n.inputs[2]);
+               b != nullptr && b->dtype() == DType::kFloat32 && b->elements() == w.channels) {
+      real.assign(b->data<float>().begin(), b->data<float>().end());
+    } else {
+      refused = "the bias is not a constant of one element per output channel";
+      return std::nullopt;
+    }
+    for (size_t i = 0; i < channels; ++i) {
+      const double v = static_cast<double>(real[i]) /
+                       (static_cast<double>(x_scale) * static_cast<double>(w.scale[i]));
+      if (!(std::fabs(v) < 2147483000.0)) {
+        refused = Cat("the bias of output channel ", i, " does not fit int32 on the grid of x times w");
+        return std::nullopt;
+      }
+      bias.push_back(static_cast<int32_t>(std::nearbyint(v)));
+    }
+    return bias;
+  }
+
+  std::string UnsupportedForm(const Node& n) const {
+    if (n.Is("Gemm")) {
+      if (n.GetInt("transA", 0) != 0) return "transA is set";
+      if (n.GetFloat("alpha", 1) != 1) return "alpha is not 1";
+      if (n.input(2) != kNoValue && n.GetFloat("beta", 1) != 1) return "beta is not 1";
+    }
+    if (n.Is("Conv")) {
+      const ValueType& x = graph_.value(n.inputs[0]).type;
+      if (!x.has_rank || x.dims.size() > 4) return "it is not a 1-D or 2-D convolution";
+    }
+    return {};
+  }
+
+  struct Tail {
+    Bounds bounds;                           // before the (first) quantizer
+    std::optional<QuantizerInfo> quantizer;  // first quantizer behind the node, if any
+    // residual block: Add behind the node, or behind its quantizer
+    std::optional<QuantizerInfo> residual;
+    bool mid_codes = false;
+    Bounds outer;                          // behind the Add
+    std::optional<QuantizerInfo> outer_q;  // behind the Add
+    ValueId end = kNoValue;                // float value the fused node makes where there is no quantizer
+  };
+
+  // Add(v, DQ(r)) -> activations -> Q behind `v`.
+  bool TakeResidual(ValueId v, int64_t channels, bool channels_last, Tail& tail) const {
+    const NodeId use = OnlyUse(v);
+    if (use == kNoNode || !graph_.node(use).Is("Add")) return false;
+    const Node& add = graph_.node(use);
+    const ValueId other = add.inputs[0] == v ? add.inputs[1] : add.inputs[0];
+    if (other == v) return false;
+    const auto r = DequantizerOf(graph_, other);
+    const ValueType& tv = graph_.value(v).type;
+    const ValueType& to = graph_.value(other).type;
+    if (!r || !r->is_activation() || graph_.ConstantOf(r->codes) != nullptr || !tv.has_rank || !to.has_rank ||
+        tv.dims != to.dims) {
+      return false;
+    }
+    Bounds outer;
+    const ValueId end = TakeActivations(add.outputs[0], channels, channels_last, outer);
+    const auto q = QuantizerBehind(end);
+    if (!q) return false;
+    tail.residual = r;
+    tail.outer = outer;
+    tail.outer_q = q;
+    return true;
+  }
+
+  Tail FollowTail(const Node& n, int64_t channels) const {
+    const bool channels_last = !n.Is("Conv");
+    Tail tail;
+    tail.end = n.outputs[0];
+    if (TakeResidual(n.outputs[0], channels, channels_last, tail)) return tail;
+    Bounds bounds;
+    const ValueId end = TakeActivations(n.outputs[0], channels, channels_last, bounds);
+    tail.quantizer = QuantizerBehind(end);
+    if (!tail.quantizer) {
+      if (!bounds.per_channel()) {
+        tail.bounds = bounds;
+        tail.end = end;
+      }
+      return tail;
+    }
+    tail.bounds = bounds;
+    if (bounds.per_channel()) return tail;
+    const NodeId dq = OnlyUse(tail.quantizer->codes);
+    if (dq == kNoNode || !graph_.node(dq).Is("DequantizeLinear")) return tail;
+    const auto back = QuantizerOf(graph_, dq);
+    if (back && back->SameGrid(*tail.quantizer)) {
+      tail.mid_codes = TakeResidual(back->real, channels, channels_last, tail);
+    }
+    return tail;
+  }
+
+  void LowerWeighted(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto x = DequantizerOf(graph_, n.inputs[0]);
+    if (!x || !x->is_activation()) return Keep(id, "its input is not quantized to 8 bits per tensor");
+    if (auto why = UnsupportedForm(n); !why.empty()) return Keep(id, why);
+    const Weights w = ReadWeights(n);
+    if (!w.refused.empty()) return Keep(id, w.refused);
+    std::string refused;
+    const auto bias = ReadBias(n, x->scale[0], w, refused);
+    if (!bias) return Keep(id, refused);
+
+    const Tail tail = FollowTail(n, w.channels);
+    const bool float_output = !tail.quantizer && !tail.outer_q;
+    const QuantizerInfo* first = tail.quantizer ? &*tail.quantizer : (tail.outer_q ? &*tail.outer_q : nullptr);
+    std::vector<float> multiplier;
+    for (float sw : w.scale) multiplier.push_back(first ? x->scale[0] * sw / first->scale[0] : x->scale[0] * sw);
+
+    std::map<std::string, Attribute> attributes = n.attributes;
+    for (const char* drop : {"alpha", "beta", "transA"}) attributes.erase(drop);
+    attributes["x_zero_point"] = int64_t{x->zero_point[0]};
+    std::vector<ValueId> inputs(7, kNoValue);
+    inputs[0] = x->codes;
+    inputs[1] = w.value;
+    if (!bias->empty()) inputs[2] = Ints(n.name + ".bias_codes", *bias);
+    inputs[3] = graph_.AddConstant(n.name + ".multiplier", Tensor::Of<float>(Shape{w.channels}, multiplier));
+
+    ValueId out = tail.end;
+    if (float_output) {
+      attributes["output_dtype"] = kOnnxFloat;
+      if (std::isfinite(tail.bounds.lo[0])) attributes["float_lo"] = tail.bounds.lo[0];
+      if (std::isfinite(tail.bounds.hi[0])) attributes["float_hi"] = tail.bounds.hi[0];
+    } else {
+      const QuantizerInfo& y = tail.outer_q ? *tail.outer_q : *tail.quantizer;
+      attributes["output_dtype"] = y.dtype == DType::kUint8 ? kOnnxUint8 : kOnnxInt8;
+      attributes["y_zero_point"] = int64_t{y.zero_point[0]};
+      const Bounds& bounds = tail.outer_q ? tail.outer : tail.bounds;
+      if (!bounds.none()) {
+        inputs[4] = Ints(n.name + ".lo", BoundCodes(bounds.lo, y));
+        inputs[5] = Ints(n.name + ".hi", BoundCodes(bounds.hi, y));
+      }
+      if (tail.residual) {
+        inputs[6] = tail.residual->codes;
+        attributes["residual_zero_point"] = int64_t{tail.residual->zero_point[0]};
+        attributes["residual_ratio"] = tail.residual->scale[0] / y.scale[0];
+        attributes["mid_codes"] = int64_t{tail.mid_codes ? 1 : 0};
+        if (tail.mid_codes) {
+          attributes["mid_zero_point"] = int64_t{tail.quantizer->zero_point[0]};
+          attributes["mid_lo"] = int64_t{BoundCodes(tail.bounds.lo, *tail.quantizer)[0]};
+          attributes["mid_hi"] = int64_t{BoundCodes(tail.bounds.hi, *tail.quantizer)[0]};
+          attributes["mid_ratio"] = tail.quantizer->scale[0] / y.scale[0];
+        }
+      }
+      out = y.codes;
+    }
+    while (inputs.back() == kNoValue) inputs.pop_back();
+    Replace(id, out, n.Is("Conv") ? "QConv" : "QGemm", std::move(inputs), std::move(attributes));
+  }
+
+  // The node that made `out` goes; a node of domain octet makes it now. What else was fused is dead and
+  // goes with Compact().
+  void Replace(NodeId id, ValueId out, const std::string& op, std::vector<ValueId> inputs,
+               std::map<std::string, Attribute> attributes) {
+    const std::string name = graph_.node(id).name;
+    const NodeId producer = graph_.value(out).producer;
+    graph_.RemoveNode(producer);
+    if (producer != id) graph_.RemoveNode(id);
+    graph_.AddOp(op, std::move(inputs), {out}, std::move(attributes), name, "octet");
+    ++report_.lowered;
+  }
+
+  void LowerAdd(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto a = DequantizerOf(graph_, n.inputs[0]);
+    const auto b = DequantizerOf(graph_, n.inputs[1]);
+    if (!a && !b) return;  // a float island's own business
+    if (!a || !b || !a->is_activation() || !b->is_activation()) return Keep(id, "one of its inputs is not quantized");
+    const ValueType& ta = graph_.value(n.inputs[0]).type;
+    const ValueType& tb = graph_.value(n.inputs[1]).type;
+    if (!ta.has_rank || !tb.has_rank || ta.dims != tb.dims) return Keep(id, "it broadcasts");
+    Bounds bounds;
+    const ValueId end = TakeActivations(n.outputs[0], -1, false, bounds);
+    const auto y = QuantizerBehind(end);
+    if (!y || bounds.per_channel()) return Keep(id, "its output is not quantized");
+    if (a->dtype != b->dtype || a->dtype != y->dtype) return Keep(id, "its inputs and output differ in type");
+    Replace(id, y->codes, "QAdd", {a->codes, b->codes},
+            {{"a_zero_point", int64_t{a->zero_point[0]}},
+             {"b_zero_point", int64_t{b->zero_point[0]}},
+             {"y_zero_point", int64_t{y->zero_point[0]}},
+             {"a_ratio", a->scale[0] / y->scale[0]},
+             {"b_ratio", b->scale[0] / y->scale[0]},
+             {"lo", int64_t{BoundCodes(bounds.lo, *y)[0]}},
+             {"hi", int64_t{BoundCodes(bounds.hi, *y)[0]}}});
+  }
+
+  void LowerPool(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto x = DequantizerOf(graph_, n.inputs[0]);
+    if (!x) return;
+    const auto y = QuantizerBehind(n.outputs[0]);
+    if (!x->is_activation() || !y) return Keep(id, "its output is not quantized");
+    if (x->dtype != y->dtype) return Keep(id, "its input and output differ in type");
+    const auto& dims = graph_.value(n.inputs[0]).type.dims;
+    if (dims.size() != 4) return Keep(id, "its input does not have rank 4");
+    auto attributes = n.attributes;
+    attributes["x_zero_point"] = int64_t{x->zero_point[0]};
+    attributes["y_zero_point"] = int64_t{y->zero_point[0]};
+    attributes["ratio"] = x->scale[0] / y->scale[0];
+    Replace(id, y->codes, "Q" + n.op, {x->codes}, std::move(attributes));
+  }
+
+  // Codes of `from` on the grid of `to`.
+  ValueId Requantized(const QuantizerInfo& from, const QuantizerInfo& to) {
+    if (from.SameGrid(to)) return from.codes;
+    std::array<float, 256> real{};
+    for (int32_t q = from.qmin(); q <= from.qmax(); ++q) {
+      real[static_cast<uint8_t>(q)] = DequantizeOne(q, from.scale[0], from.zero_point[0]);
+    }
+    return AddLookup(from, to, real, graph_.AddValue(graph_.value(from.codes).name + "_requantized",
+                                                     graph_.value(to.codes).type));
+  }
+
+  ValueId AddLookup(const QuantizerInfo& x, const QuantizerInfo& y, const std::array<float, 256>& real,
+                    ValueId out) {
+    Tensor table(DType::kUint8, Shape{256});
+    auto d = table.mutable_data<uint8_t>();
+    for (size_t i = 0; i < 256; ++i) {
+      d[i] = static_cast<uint8_t>(QuantizeOne(real[i], y.scale[0], y.zero_point[0], y.qmin(), y.qmax()));
+    }
+    graph_.value(out).type = graph_.value(x.codes).type;
+    graph_.value(out).type.dtype = y.dtype;
+    const ValueId t = graph_.AddConstant(graph_.value(out).name + "_table", std::move(table));
+    graph_.AddOp("QLookup", {x.codes, t}, {out}, {{"output_dtype", y.dtype == DType::kUint8 ? kOnnxUint8 : kOnnxInt8}},
+                 {}, "octet");
+    return out;
+  }
+
+  void LowerConcat(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto y = QuantizerBehind(n.outputs[0]);
+    std::vector<QuantizerInfo> xs;
+    for (ValueId v : n.inputs) {
+      const auto x = DequantizerOf(graph_, v);
+      if (!x || !x->is_activation()) {
+        if (y) Keep(id, "one of its inputs is not quantized");
+        return;
+      }
+      xs.push_back(*x);
+    }
+    if (!y) return Keep(id, "its output is not quantized");
+    std::vector<ValueId> inputs;
+    for (const auto& x : xs) inputs.push_back(Requantized(x, *y));
+    graph_.RemoveNode(y->node);
+    graph_.RemoveNode(id);
+    graph_.AddOp("Concat", std::move(inputs), {y->codes}, n.attributes, n.name);
+    ++report_.lowered;
+  }
+
+  void LowerMovement(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto x = DequantizerOf(graph_, n.inputs[0]);
+    if (!x || !x->is_activation()) return;
+    const auto y = QuantizerBehind(n.outputs[0]);
+    if (!y) return Keep(id, "its output is not quantized");
+    auto inputs = n.inputs;
+    inputs[0] = x->codes;
+    if (x->SameGrid(*y)) {
+      graph_.RemoveNode(y->node);
+      graph_.RemoveNode(id);
+      graph_.AddOp(n.op, std::move(inputs), {y->codes}, n.attributes, n.name);
+    } else {
+      ValueType type = graph_.value(n.outputs[0]).type;
+      type.dtype = x->dtype;
+      const ValueId moved = graph_.AddValue(graph_.value(n.outputs[0]).name + "_codes", type);
+      graph_.RemoveNode(y->node);
+      graph_.RemoveNode(id);
+      graph_.AddOp(n.op, std::move(inputs), {moved}, n.attributes, n.name);
+      QuantizerInfo from = *x;
+      from.codes = moved;
+      std::array<float, 256> real{};
+      for (int32_t q = from.qmin(); q <= from.qmax(); ++q) {
+        real[static_cast<uint8_t>(q)] = DequantizeOne(q, from.scale[0], from.zero_point[0]);
+      }
+      AddLookup(from, *y, real, y->codes);
+    }
+    ++report_.lowered;
+  }
+
+  void LowerUnary(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto x = DequantizerOf(graph_, n.inputs[0]);
+    if (!x || !x->is_activation()) return;
+    const auto y = QuantizerBehind(n.outputs[0]);
+    if (!y) return Keep(id, "its output is not quantized");
+    std::vector<const Tensor*> inputs(n.inputs.size(), nullptr);
+    for (size_t i = 1; i < n.inputs.size(); ++i) {
+      inputs[i] = graph_.ConstantOf(n.inputs[i]);
+      if (inputs[i] == nullptr && n.inputs[i] != kNoValue) return Keep(id, "it has a computed parameter");
+    }
+    Tensor codes(DType::kFloat32, Shape{256});
+    for (int32_t q = x->qmin(); q <= x->qmax(); ++q) {
+      codes.mutable_data<float>()[static_cast<uint8_t>(q)] = DequantizeOne(q, x->scale[0], x->zero_point[0]);
+    }
+    inputs[0] = &codes;
+    const auto result = evaluate_(graph_, n, inputs);
+    std::array<float, 256> real{};
+    std::copy_n(result[0].data<float>().begin(), 256, real.begin());
+    graph_.RemoveNode(y->node);
+    graph_.RemoveNode(id);
+    AddLookup(*x, *y, real, y->codes);
+    ++report_.lowered;
+  }
+
+  // DequantizeLinear -> QuantizeLinear with nothing between.
+  void LowerRequantize(NodeId id) {
+    const auto y = QuantizerOf(graph_, id);
+    if (!y || !y->is_activation()) return;
+    const auto x = DequantizerOf(graph_, y->real);
+    if (!x || !x->is_activation()) return;
+    if (x->SameGrid(*y) && !graph_.IsOutput(y->codes)) {
+      graph_.RemoveNode(id);
+      graph_.ReplaceUses(y->codes, x->codes);
+      return;
+    }
+    std::array<float, 256> real{};
+    for (int32_t q = x->qmin(); q <= x->qmax(); ++q) {
+      real[static_cast<uint8_t>(q)] = DequantizeOne(q, x->scale[0], x->zero_point[0]);
+    }
+    graph_.RemoveNode(id);
+    AddLookup(*x, *y, real, y->codes);
+  }
+
+  Graph& graph_;
+  const EvaluateFn& evaluate_;
+  LoweringReport report_;
+};
+
+}  // namespace
+
+LoweringReport Lower(Graph& graph, const EvaluateFn& evaluate) { return Lowering(graph, evaluate).Run(); }
+
+}  // namespace octet
