@@ -1,0 +1,80 @@
+# The ways into Octet. `make` alone says what there is.
+#
+# `make demo` and `make test` install what they need (tools/setup) and do everything else themselves.
+
+SHELL := /bin/bash
+CMAKE := cmake --log-level=WARNING
+JOBS ?= $(shell nproc)
+PYTHON := .venv/bin/python
+FUZZ_SECONDS ?= 60
+FUZZERS := fuzz_onnx fuzz_npy fuzz_recipe
+
+.PHONY: help build demo test check-all setup-build setup-test setup-check format clean \
+        test-build asan-ubsan clang portable fuzz
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make build      the release program: build/release/octet"
+	@echo "make demo       install, build, and run the demonstration (under a minute once built)"
+	@echo "make test       install, build, and run every test (at most 15 minutes on two cores)"
+	@echo "make check-all  the tests again: sanitizers, second compiler, portable kernels, fuzzers"
+	@echo "make format     clang-format over our sources"
+	@echo "make clean      remove build/"
+
+setup-build:
+	@tools/setup build
+setup-test:
+	@tools/setup test
+setup-check:
+	@tools/setup check
+
+build: setup-build
+	@$(CMAKE) --preset release
+	@cmake --build build/release -j $(JOBS) --target octet
+
+demo: build
+	@build/release/octet demo
+
+# The same folder as `build`, with the tests switched on: nothing is compiled twice.
+test-build: setup-test
+	@$(CMAKE) --preset test
+	@cmake --build build/release -j $(JOBS)
+
+test: test-build
+	@$(PYTHON) tests/run.py --build build/release --jobs $(JOBS)
+
+check-all: setup-check test asan-ubsan clang portable fuzz
+	@echo "check-all: every check passed"
+
+asan-ubsan: setup-check
+	@$(CMAKE) --preset asan-ubsan
+	@cmake --build build/asan-ubsan -j $(JOBS)
+	@$(PYTHON) tests/run.py --build build/asan-ubsan --jobs $(JOBS) --only unit --only bad_input
+
+clang: setup-check
+	@$(CMAKE) --preset clang
+	@cmake --build build/clang -j $(JOBS)
+	@$(PYTHON) tests/run.py --build build/clang --jobs $(JOBS) --only unit
+
+# The unit tests run every instruction set of this CPU side by side; here the whole road takes the portable one.
+portable: test-build
+	@OCTET_FORCE_ISA=portable $(PYTHON) tests/run.py --build build/release --jobs $(JOBS) \
+	  --only unit --only road --only invariance
+
+# Starts from the committed corpus fuzz/corpus/<name>; what it finds on the way stays in build/.
+fuzz: setup-check
+	@$(CMAKE) --preset fuzz
+	@cmake --build build/fuzz -j $(JOBS) --target $(FUZZERS)
+	@set -e; for fuzzer in $(FUZZERS); do \
+	  found=build/fuzz/found/$$fuzzer; mkdir -p $$found; \
+	  echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
+	  "$$(find build/fuzz -name $$fuzzer -type f -perm -u+x | head -1)" \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$$found/ $$found fuzz/corpus/$${fuzzer#fuzz_}; \
+	done
+
+format: setup-test
+	@tools/check_format.sh --fix
+
+clean:
+	@rm -rf build
