@@ -57,6 +57,15 @@ std::vector<int32_t> BoundCodes(const std::vector<float>& real, const QuantizerI
   return codes;
 }
 
+// What each code stands for, indexed by the byte of the code.
+std::array<float, 256> RealOfCodes(const QuantizerInfo& q) {
+  std::array<float, 256> real{};
+  for (int32_t code = q.qmin(); code <= q.qmax(); ++code) {
+    real[static_cast<uint8_t>(code)] = DequantizeOne(code, q.scale[0], q.zero_point[0]);
+  }
+  return real;
+}
+
 class Lowering {
  public:
   Lowering(Graph& graph, const EvaluateFn& evaluate) : graph_(graph), evaluate_(evaluate) {}
@@ -416,11 +425,7 @@ class Lowering {
   // Codes of `from` on the grid of `to`.
   ValueId Requantized(const QuantizerInfo& from, const QuantizerInfo& to) {
     if (from.SameGrid(to)) return from.codes;
-    std::array<float, 256> real{};
-    for (int32_t q = from.qmin(); q <= from.qmax(); ++q) {
-      real[static_cast<uint8_t>(q)] = DequantizeOne(q, from.scale[0], from.zero_point[0]);
-    }
-    return AddLookup(from, to, real, graph_.AddValue(graph_.value(from.codes).name + "_requantized",
+    return AddLookup(from, to, RealOfCodes(from), graph_.AddValue(graph_.value(from.codes).name + "_requantized",
                                                      graph_.value(to.codes).type));
   }
 
@@ -481,11 +486,7 @@ class Lowering {
       graph_.AddOp(n.op, std::move(inputs), {moved}, n.attributes, n.name);
       QuantizerInfo from = *x;
       from.codes = moved;
-      std::array<float, 256> real{};
-      for (int32_t q = from.qmin(); q <= from.qmax(); ++q) {
-        real[static_cast<uint8_t>(q)] = DequantizeOne(q, from.scale[0], from.zero_point[0]);
-      }
-      AddLookup(from, *y, real, y->codes);
+      AddLookup(from, *y, RealOfCodes(from), y->codes);
     }
     ++report_.lowered;
   }
@@ -501,10 +502,7 @@ class Lowering {
       inputs[i] = graph_.ConstantOf(n.inputs[i]);
       if (inputs[i] == nullptr && n.inputs[i] != kNoValue) return Keep(id, "it has a computed parameter");
     }
-    Tensor codes(DType::kFloat32, Shape{256});
-    for (int32_t q = x->qmin(); q <= x->qmax(); ++q) {
-      codes.mutable_data<float>()[static_cast<uint8_t>(q)] = DequantizeOne(q, x->scale[0], x->zero_point[0]);
-    }
+    const Tensor codes = Tensor::Of<float>(Shape{256}, RealOfCodes(*x));
     inputs[0] = &codes;
     const auto result = evaluate_(graph_, n, inputs);
     std::array<float, 256> real{};
@@ -526,12 +524,8 @@ class Lowering {
       graph_.ReplaceUses(y->codes, x->codes);
       return;
     }
-    std::array<float, 256> real{};
-    for (int32_t q = x->qmin(); q <= x->qmax(); ++q) {
-      real[static_cast<uint8_t>(q)] = DequantizeOne(q, x->scale[0], x->zero_point[0]);
-    }
     graph_.RemoveNode(id);
-    AddLookup(*x, *y, real, y->codes);
+    AddLookup(*x, *y, RealOfCodes(*x), y->codes);
   }
 
   Graph& graph_;

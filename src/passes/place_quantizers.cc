@@ -1,0 +1,366 @@
+#include "passes/place_quantizers.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace octet {
+namespace {
+
+template <size_t N>
+bool OneOf(const Node& n, const std::array<const char*, N>& ops) {
+  return n.domain.empty() && !n.removed && std::find(ops.begin(), ops.end(), n.op) != ops.end();
+}
+
+// Same parameters on both sides: codes are only moved (or compared).
+bool IsMovement(const Node& n) {
+  return OneOf(n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"});
+}
+
+bool IsActivationFunction(const Node& n, Target target) {
+  if (OneOf(n, std::array{"Relu", "Clip", "LeakyRelu", "Sigmoid"})) return true;
+  return target == Target::kOctet && OneOf(n, std::array{"HardSigmoid", "HardSwish", "Tanh", "Elu", "Gelu"});
+}
+
+bool IsFloatConstant(const Graph& graph, ValueId v) {
+  const Tensor* t = graph.ConstantOf(v);
+  return t != nullptr && t->dtype() == DType::kFloat32;
+}
+
+class Planner {
+ public:
+  Planner(const Graph& graph, const PlacementOptions& options)
+      : graph_(graph), options_(options), uses_(graph.UseMap()), grid_(graph.value_count()) {
+    std::iota(grid_.begin(), grid_.end(), 0);
+  }
+
+  QuantizerPlan Run() {
+    const auto order = graph_.TopologicalOrder();
+    for (NodeId id : order) ConsiderCompute(id);
+    if (options_.quantize_outputs && options_.target != Target::kTensorRt) {
+      for (NodeId id : compute_) MarkBehind(id);
+    }
+    if (options_.target == Target::kTensorRt) {
+      for (NodeId id : order) ConsiderSkipConnection(id);
+    } else {
+      // Backwards: whoever makes a quantized value and can work on codes gets quantized inputs.
+      for (auto it = order.rbegin(); it != order.rend(); ++it) PullBack(*it);
+    }
+    Collect(order);
+    return std::move(plan_);
+  }
+
+ private:
+  bool IsFloatValue(ValueId v) const {
+    return v != kNoValue && graph_.value(v).type.dtype == DType::kFloat32 && graph_.ConstantOf(v) == nullptr;
+  }
+
+  void Skip(const Node& n, const std::string& reason) { plan_.skipped.push_back({n.name, n.op, reason}); }
+
+  void Mark(ValueId v, NodeId reader) {
+    readers_[v].insert(reader);
+  }
+
+  void ConsiderCompute(NodeId id) {
+    const Node& n = graph_.node(id);
+    if (!OneOf(n, std::array{"Conv", "Gemm", "MatMul"})) {
+      if (n.Is("ConvTranspose")) Skip(n, "ConvTranspose has no INT8 operator in the targets");
+      return;
+    }
+    if (options_.excluded.contains(n.name)) return Skip(n, "excluded by the recipe");
+    if (!IsFloatValue(n.input(0))) return Skip(n, "its input is not a computed float32 value");
+    const bool constant_weight = IsFloatConstant(graph_, n.input(1));
+    if (!constant_weight) {
+      return Skip(n, n.Is("MatMul") ? "both operands are computed" : "its weight is computed");
+    }
+    const Tensor& w = *graph_.ConstantOf(n.input(1));
+    if (!n.Is("Conv") && w.shape().rank() != 2) return Skip(n, "its weight does not have rank 2");
+    if (w.elements() == 0) return Skip(n, "its weight is empty");
+    if (n.input(2) != kNoValue && !IsFloatConstant(graph_, n.input(2))) return Skip(n, "its bias is computed");
+    if (n.Is("Gemm") && (n.GetFloat("alpha", 1) != 1 || n.GetInt("transA", 0) != 0 ||
+                         (n.input(2) != kNoValue && n.GetFloat("beta", 1) != 1))) {
+      return Skip(n, "Gemm with alpha, beta or transA");
+    }
+    if (n.Is("Conv") && graph_.value(n.inputs[0]).type.dims.size() > 4) return Skip(n, "a 3-D convolution");
+    const int axis = WeightChannelAxis(graph_, n);
+    if (n.input(2) != kNoValue && graph_.ConstantOf(n.inputs[2])->elements() != w.shape()[axis]) {
+      return Skip(n, "its bias is not one element per output channel");
+    }
+    compute_.push_back(id);
+    plan_.weighted.push_back({id, axis});
+    Mark(n.inputs[0], id);
+  }
+
+  // The value behind the activation function that fuses with `id` (Conv -> Relu), else its output.
+  ValueId BehindActivation(ValueId v) const {
+    while (true) {
+      const auto& uses = uses_[static_cast<size_t>(v)];
+      if (graph_.IsOutput(v) || uses.size() != 1) return v;
+      const Node& n = graph_.node(uses[0].node);
+      if (!OneOf(n, std::array{"Relu", "Clip"})) return v;
+      v = n.outputs[0];
+    }
+  }
+
+  void MarkBehind(NodeId id) {
+    const ValueId v = BehindActivation(graph_.node(id).outputs[0]);
+    if (IsFloatValue(v)) readers_[v];
+  }
+
+  // Two or more computed inputs of the shape of the output.
+  bool IsPlainAdd(const Node& n) const {
+    if (!n.Is("Add") || !IsFloatValue(n.inputs[0]) || !IsFloatValue(n.inputs[1])) return false;
+    const ValueType& a = graph_.value(n.inputs[0]).type;
+    const ValueType& b = graph_.value(n.inputs[1]).type;
+    return a.has_rank && b.has_rank && a.dims == b.dims;
+  }
+
+  bool FusesIntoProducer(const Node& n) const {
+    if (!OneOf(n, std::array{"Relu", "Clip"})) return false;
+    const ValueId x = n.inputs[0];
+    const NodeId p = graph_.value(x).producer;
+    if (p == kNoNode || graph_.IsOutput(x) || uses_[static_cast<size_t>(x)].size() != 1) return false;
+    const Node& producer = graph_.node(p);
+    if (IsPlainAdd(producer) || FusesIntoProducer(producer)) return true;
+    return std::find(compute_.begin(), compute_.end(), p) != compute_.end();
+  }
+
+  // The other half of a scaled Clip (octet target): Min(Relu(x), per-channel constant).
+  bool IsChannelBound(const Node& n) const {
+    return OneOf(n, std::array{"Min", "Max"}) && n.inputs.size() == 2 &&
+           (IsFloatConstant(graph_, n.inputs[0]) != IsFloatConstant(graph_, n.inputs[1]));
+  }
+
+  void PullBack(NodeId id) {
+    const Node& n = graph_.node(id);
+    if (n.outputs.empty() || !readers_.contains(n.outputs[0]) || options_.excluded.contains(n.name)) return;
+    if (IsMovement(n)) {
+      if (!IsFloatValue(n.inputs[0]) || (n.outputs.size() > 1 && n.outputs[1] != kNoValue)) return;
+      Mark(n.inputs[0], id);
+      Union(n.inputs[0], n.outputs[0]);
+    } else if (n.Is("Concat")) {
+      if (!std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return IsFloatValue(v); })) return;
+      for (ValueId v : n.inputs) {
+        Mark(v, id);
+        Union(v, n.outputs[0]);
+      }
+    } else if (IsPlainAdd(n)) {
+      MarkAll(n, id);
+    } else if (OneOf(n, std::array{"GlobalAveragePool", "AveragePool"})) {
+      if (graph_.value(n.inputs[0]).type.dims.size() == 4) MarkAll(n, id);
+    } else if (FusesIntoProducer(n) || IsChannelBound(n)) {
+      PullThroughActivation(n);
+    } else if (IsActivationFunction(n, options_.target)) {
+      Mark(n.inputs[0], id);
+    }
+  }
+
+  // Add -> Relu -> [Q]: no quantizer between, but the Add's own inputs get theirs.
+  void PullThroughActivation(const Node& n) {
+    ValueId x = n.inputs[0];
+    if (!IsFloatValue(x)) x = n.inputs[1];
+    const NodeId p = graph_.value(x).producer;
+    if (p == kNoNode) return;
+    const Node& producer = graph_.node(p);
+    if (IsPlainAdd(producer)) {
+      MarkAll(producer, p);
+    } else if (FusesIntoProducer(producer) || IsChannelBound(producer)) {
+      PullThroughActivation(producer);
+    }
+  }
+
+  void MarkAll(const Node& n, NodeId id) {
+    for (ValueId v : n.inputs) {
+      if (IsFloatValue(v)) Mark(v, id);
+    }
+  }
+
+  // TensorRT fuses Conv + Add + Relu if only the other operand of the Add is quantized.
+  void ConsiderSkipConnection(NodeId id) {
+    const Node& n = graph_.node(id);
+    if (!IsPlainAdd(n) || options_.excluded.contains(n.name)) return;
+    const auto from_compute = [&](ValueId v) {
+      const NodeId p = graph_.value(v).producer;
+      return p != kNoNode && uses_[static_cast<size_t>(v)].size() == 1 &&
+             std::find(compute_.begin(), compute_.end(), p) != compute_.end();
+    };
+    if (from_compute(n.inputs[0])) {
+      Mark(n.inputs[1], id);
+    } else if (from_compute(n.inputs[1])) {
+      Mark(n.inputs[0], id);
+    }
+  }
+
+  size_t Root(size_t v) {
+    while (grid_[v] != static_cast<int>(v)) v = static_cast<size_t>(grid_[v]);
+    return v;
+  }
+  void Union(ValueId a, ValueId b) { grid_[Root(static_cast<size_t>(a))] = static_cast<int>(Root(static_cast<size_t>(b))); }
+
+  int ChannelAxis(ValueId v) const {
+    const auto& type = graph_.value(v).type;
+    if (!type.has_rank || type.dims.size() < 2) return -1;
+    for (const Graph::Use& use : uses_[static_cast<size_t>(v)]) {
+      if (use.input != 0) continue;
+      const Node& n = graph_.node(use.node);
+      if (n.Is("Conv")) return 1;
+      if (n.Is("Gemm") || n.Is("MatMul")) return static_cast<int>(type.dims.size()) - 1;
+    }
+    return type.dims.size() >= 4 ? 1 : static_cast<int>(type.dims.size()) - 1;
+  }
+
+  void Collect(const std::vector<NodeId>& order) {
+    const auto take = [&](ValueId v) {
+      const auto it = readers_.find(v);
+      if (it == readers_.end()) return;
+      QuantizerPlan::Activation a{v, static_cast<int>(Root(static_cast<size_t>(v))), ChannelAxis(v), {}};
+      if (options_.target == Target::kTensorRt) a.readers.assign(it->second.begin(), it->second.end());
+      plan_.activations.push_back(std::move(a));
+    };
+    for (ValueId v : graph_.inputs) take(v);
+    for (NodeId id : order) {
+      for (ValueId v : graph_.node(id).outputs) {
+        if (v != kNoValue) take(v);
+      }
+    }
+  }
+
+  const Graph& graph_;
+  const PlacementOptions& options_;
+  std::vector<std::vector<Graph::Use>> uses_;
+  std::vector<int> grid_;  // union-find over values
+  std::vector<NodeId> compute_;
+  std::map<ValueId, std::set<NodeId>> readers_;  // values to quantize, and who asked
+  QuantizerPlan plan_;
+};
+
+Tensor ZeroPoints(IntFormat format, std::span<const int32_t> values, const Shape& shape) {
+  Tensor t(format.is_signed ? DType::kInt8 : DType::kUint8, shape);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (format.is_signed) {
+      t.mutable_data<int8_t>()[i] = static_cast<int8_t>(values[i]);
+    } else {
+      t.mutable_data<uint8_t>()[i] = static_cast<uint8_t>(values[i]);
+    }
+  }
+  return t;
+}
+
+void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a, const ScaleZero& grid, IntFormat format) {
+  const std::string name = graph.value(a.value).name;
+  ValueType type = graph.value(a.value).type;
+  const ValueId scale = graph.AddConstant(name + "_scale", Tensor::Scalar(grid.scale));
+  const ValueId zero =
+      graph.AddConstant(name + "_zero_point", ZeroPoints(format, std::array{grid.zero_point}, Shape{}));
+  ValueType code_type = type;
+  code_type.dtype = format.is_signed ? DType::kInt8 : DType::kUint8;
+  const ValueId codes = graph.AddValue(name + "_quantized", code_type);
+  const ValueId real = graph.AddValue(name + "_dequantized", type);
+  const auto uses = graph.UsesOf(a.value);
+  for (const Graph::Use& use : uses) {
+    const bool wanted =
+        a.readers.empty() || std::find(a.readers.begin(), a.readers.end(), use.node) != a.readers.end();
+    if (wanted) graph.node(use.node).inputs[use.input] = real;
+  }
+  graph.AddOp("QuantizeLinear", {a.value, scale, zero}, {codes}, {}, name + "_QuantizeLinear");
+  graph.AddOp("DequantizeLinear", {codes, scale, zero}, {real}, {}, name + "_DequantizeLinear");
+}
+
+// codes of a constant, behind a DequantizeLinear; returns the dequantized value.
+ValueId InsertConstant(Graph& graph, const std::string& name, Tensor codes, std::span<const float> scales,
+                       IntFormat format, int axis, bool zero_point) {
+  const auto n = static_cast<int64_t>(scales.size());
+  const Shape shape = n == 1 ? Shape{} : Shape{n};
+  const ValueType type = ValueType::Of(DType::kFloat32, codes.shape());
+  const ValueId q = graph.AddConstant(name + "_quantized", std::move(codes));
+  std::vector<ValueId> inputs = {q, graph.AddConstant(name + "_scale", Tensor::Of<float>(shape, scales))};
+  if (zero_point) {
+    const std::vector<int32_t> zeros(scales.size(), 0);
+    inputs.push_back(graph.AddConstant(name + "_zero_point", ZeroPoints(format, zeros, shape)));
+  }
+  const ValueId real = graph.AddValue(name + "_dequantized", type);
+  std::map<std::string, Attribute> attributes;
+  if (n > 1) attributes["axis"] = int64_t{axis};
+  graph.AddOp("DequantizeLinear", std::move(inputs), {real}, std::move(attributes), name + "_DequantizeLinear");
+  return real;
+}
+
+void InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const QuantizerParams& params,
+                  std::optional<float> input_scale) {
+  const std::vector<float>& scales = params.weight_scales.at(w.node);
+  const ValueId weight = graph.node(w.node).inputs[1];
+  const Tensor& values = *graph.ConstantOf(weight);
+  QuantParams q;
+  q.scale = scales;
+  q.zero_point.assign(scales.size(), 0);
+  q.axis = scales.size() > 1 ? w.axis : -1;
+  q.format = params.weight_format;
+  q.granularity = scales.size() > 1 ? Granularity::kChannel : Granularity::kTensor;
+  Tensor codes(DType::kInt8, values.shape());
+  QuantizeArray<int8_t>(values.data<float>(), ExtentsOf(values.shape().dims(), q.axis), q, codes.mutable_data<int8_t>());
+  graph.node(w.node).inputs[1] = InsertConstant(graph, graph.value(weight).name, std::move(codes), scales,
+                                                params.weight_format, w.axis, true);
+
+  const ValueId bias = graph.node(w.node).input(2);
+  if (bias == kNoValue || !params.integer_bias || !input_scale) return;
+  const Tensor& b = *graph.ConstantOf(bias);
+  std::vector<float> bias_scales;
+  for (float s : scales) bias_scales.push_back(*input_scale * s);
+  Tensor bias_codes(DType::kInt32, b.shape());
+  for (size_t c = 0; c < static_cast<size_t>(b.elements()); ++c) {
+    bias_codes.mutable_data<int32_t>()[c] = QuantizeBias(b.data<float>()[c], *input_scale,
+                                                         scales[scales.size() > 1 ? c : 0], graph.value(bias).name);
+  }
+  graph.node(w.node).inputs[2] =
+      InsertConstant(graph, graph.value(bias).name, std::move(bias_codes), bias_scales, {}, 0, false);
+}
+
+}  // namespace
+
+Target ParseTarget(std::string_view name) {
+  for (Target t : {Target::kOctet, Target::kOnnxRuntime, Target::kTensorRt}) {
+    if (TargetName(t) == name) return t;
+  }
+  Fail(ErrorCode::kInvalidArgument, "unknown target '", name, "'; expected octet, onnxruntime or tensorrt");
+}
+
+std::string_view TargetName(Target target) {
+  switch (target) {
+    case Target::kOctet: return "octet";
+    case Target::kOnnxRuntime: return "onnxruntime";
+    case Target::kTensorRt: return "tensorrt";
+  }
+  return "unknown";
+}
+
+int WeightChannelAxis(const Graph& graph, const Node& node) {
+  if (node.Is("Conv")) return 0;
+  if (node.Is("Gemm")) return node.GetInt("transB", 0) != 0 ? 0 : 1;
+  return graph.ConstantOf(node.inputs[1])->shape().rank() - 1;
+}
+
+QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options) {
+  for (const std::string& name : options.excluded) {
+    if (graph.FindNode(name) == kNoNode) {
+      Fail(ErrorCode::kInvalidArgument, "the recipe excludes node '", name, "', which the model does not have");
+    }
+  }
+  return Planner(graph, options).Run();
+}
+
+void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params) {
+  // Weights first: the scale of an integer bias needs the input as it was before quantizers came between.
+  for (const auto& w : plan.weighted) {
+    const auto it = params.activations.find(graph.node(w.node).inputs[0]);
+    InsertWeight(graph, w, params,
+                 it == params.activations.end() ? std::nullopt : std::optional(it->second.scale));
+  }
+  for (const auto& a : plan.activations) {
+    InsertActivation(graph, a, params.activations.at(a.value), params.activation_format);
+  }
+  graph.Compact();
+}
+
+}  // namespace octet

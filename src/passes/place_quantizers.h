@@ -1,0 +1,64 @@
+// Where quantizers go, decided per target by the rules of peers.md §D.2, in two steps: PlanQuantizers says
+// which values and weights (so that calibration knows what to watch), InsertQuantizers puts QuantizeLinear /
+// DequantizeLinear pairs there once the parameters are known.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+#include "numerics/qparams.h"
+
+namespace octet {
+
+enum class Target : uint8_t { kOctet, kOnnxRuntime, kTensorRt };
+[[nodiscard]] Target ParseTarget(std::string_view name);  // "octet", "onnxruntime", "tensorrt"
+[[nodiscard]] std::string_view TargetName(Target target);
+
+struct PlacementOptions {
+  Target target = Target::kOnnxRuntime;
+  bool quantize_outputs = false;      // also what only leads to graph outputs
+  std::set<std::string> excluded;     // node names that stay float
+};
+
+struct QuantizerPlan {
+  struct Activation {
+    ValueId value;
+    int grid;                     // values of one grid share scale and zero point (Concat, MaxPool, Reshape)
+    int channel_axis;             // for statistics; -1 where the value has no channels
+    std::vector<NodeId> readers;  // who reads the dequantized value; empty: everyone
+  };
+  struct Weighted {
+    NodeId node;
+    int axis;  // output channel axis of the weight
+  };
+  struct Skipped {
+    std::string node;
+    std::string op;
+    std::string reason;
+  };
+  std::vector<Activation> activations;  // in topological order of their producers
+  std::vector<Weighted> weighted;       // operators whose constant weight is quantized
+  std::vector<Skipped> skipped;         // Conv, Gemm, MatMul that stay float, and why
+};
+
+[[nodiscard]] QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options);
+
+struct QuantizerParams {
+  std::map<ValueId, ScaleZero> activations;
+  std::map<NodeId, std::vector<float>> weight_scales;  // one, or one per output channel
+  IntFormat activation_format = kUint8;
+  IntFormat weight_format = kInt8Narrow;
+  bool integer_bias = true;  // bias as int32 codes with scale s_x * s_w (not for TensorRT)
+};
+
+// Output channel axis of the weight of Conv (0), Gemm (0 if transB, else 1), MatMul (last).
+[[nodiscard]] int WeightChannelAxis(const Graph& graph, const Node& node);
+
+// Inserts what was planned. Names: VALUE_quantized, VALUE_dequantized, VALUE_scale, VALUE_zero_point.
+void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params);
+
+}  // namespace octet
