@@ -2,14 +2,17 @@
 //
 //   folder with labels.csv    rows "file,label"; files are images or .npy (one sample each)
 //   folder of class folders   sorted folder names are the classes 0, 1, …
-//   folder of images / .npy   one sample each, sorted by name, no labels. Where a .npy is named after every
-//                             input of the model (INPUT.npy), these are arrays of all samples instead
+//   folder of images / .npy   one sample each, sorted by name, no labels. Where a .npy is named
+//   after every
+//                             input of the model (INPUT.npy), these are arrays of all samples
+//                             instead
 //   x.npy                     first axis: samples
 //   x.npz, x.safetensors      arrays by input name, first axis: samples; optional "labels"
 //
-// With a single input and a single array the names need not agree. Preprocessing applies to images, and to
-// arrays too: a uint8 array [N,H,W,3] for an image input goes the way of an image file; other arrays are
-// normalized ((x · scale − mean) / std over the channel axis), and refused where a resize or crop is asked for.
+// With a single input and a single array the names need not agree. Preprocessing applies to images,
+// and to arrays too: a uint8 array [N,H,W,3] for an image input goes the way of an image file;
+// other arrays are normalized ((x · scale − mean) / std over the channel axis), and refused where a
+// resize or crop is asked for.
 #pragma once
 
 #include <cstdint>
@@ -45,12 +48,15 @@ struct Batch {
   std::vector<int64_t> labels;  // empty where there are none
 };
 
+struct DatasetSource;  // files/dataset_source.h
+
 // Immutable; copies share the files. All const members may be called from several threads at once.
 class Dataset {
  public:
-  // Looks through names, labels and shapes; images are decoded on Load. Throws kIo, kBadFile, kBadData.
-  [[nodiscard]] static Dataset Open(const std::filesystem::path& path, std::vector<InputSpec> inputs,
-                                    DatasetOptions options = {});
+  // Looks through names, labels and shapes; images are decoded on Load. Throws kIo, kBadFile,
+  // kBadData.
+  [[nodiscard]] static Dataset Open(const std::filesystem::path& path,
+                                    std::vector<InputSpec> inputs, DatasetOptions options = {});
 
   [[nodiscard]] int64_t size() const { return count_; }
   [[nodiscard]] bool has_labels() const;
@@ -61,43 +67,47 @@ class Dataset {
 
   [[nodiscard]] std::string NameOf(int64_t i) const;
   [[nodiscard]] std::optional<int64_t> LabelOf(int64_t i) const;
-  // Throws kBadData naming sample and input where a value is NaN or infinite or a shape or dtype does not fit.
+  // Throws kBadData naming sample and input where a value is NaN or infinite or a shape or dtype
+  // does not fit.
   [[nodiscard]] Sample Load(int64_t i) const;
   [[nodiscard]] Batch LoadBatch(int64_t begin, int64_t count) const;
 
-  // `count` samples from `begin` on; count < 0: all that follow. Throws kBadData where there are not as many.
+  // `count` samples from `begin` on; count < 0: all that follow. Throws kBadData where there are
+  // not as many.
   [[nodiscard]] Dataset Select(int64_t begin, int64_t count) const;
 
-  // Throws kBadData naming the first sample whose label is not below `classes`, or where there are no labels.
+  // Throws kBadData naming the first sample whose label is not below `classes`, or where there are
+  // no labels.
   void CheckLabels(int64_t classes) const;
 
   // SHA-256 over names, labels and stored bytes of the samples selected, before preprocessing.
   [[nodiscard]] std::string ContentHash() const;
 
  private:
-  struct Source;
-  std::shared_ptr<const Source> source_;
+  std::shared_ptr<const DatasetSource> source_;
   int64_t begin_ = 0;
   int64_t count_ = 0;
 };
 
-// Judges a calibration set while it streams by. Observe may be called from several threads, in any order.
+// Judges a calibration set while it streams by. Noise: images whose neighbouring pixels are
+// uncorrelated. Observe may be called from several threads, in any order.
 class DataCheck {
  public:
   explicit DataCheck(std::vector<InputSpec> inputs, bool allow_noise = false);
   void Observe(const Sample& sample);
-  // Warnings, sorted. Throws kBadData where nothing was observed, where every sample of a floating-point input is
-  // constant, and where every image is noise (no correlation between neighbours) unless noise is allowed.
+  // Warnings, in the order of the inputs. Throws kBadData where nothing was observed, where every
+  // sample of every input is constant, and where every image of an input is noise, unless noise is
+  // allowed.
   [[nodiscard]] std::vector<std::string> Finish() const;
 
  private:
   struct Seen {
     int64_t samples = 0;
     int64_t constant = 0;
-    int64_t image_like = 0;    // rank 4 with both spatial dimensions >= kMinNoiseSide
+    int64_t image_like = 0;    // large enough to tell noise, and not constant
     int64_t uncorrelated = 0;  // of these
     bool all_integers = true;
-    bool all_equal = true;     // to the first sample's bytes
+    bool all_equal = true;  // to the first sample's bytes
     double min = 0.0;
     double max = 0.0;
     std::string first_hash;

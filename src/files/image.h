@@ -1,7 +1,8 @@
 // Photographs: JPEG and PNG in, PNG out, always as 8-bit RGB.
 //
-// Decoded pixels are those of libjpeg's defaults (accurate integer DCT, fancy chroma upsampling), which is what
-// Pillow and torchvision decode too. Orientation tags and colour profiles are not applied, as there.
+// Decoded pixels are those of libjpeg's defaults (accurate integer DCT, fancy chroma upsampling),
+// which is what Pillow and torchvision decode too. Orientation tags and colour profiles are not
+// applied, as there.
 #pragma once
 
 #include <cstddef>
@@ -28,9 +29,9 @@ struct Image {
 // True for the endings .jpg, .jpeg and .png, in any case.
 [[nodiscard]] bool IsImagePath(const std::filesystem::path& path);
 
-// The format is told by the first bytes, not by the name. Palette, grey, 16-bit (high byte) and transparency
-// (dropped) become RGB. Throws kBadFile naming `name` where the bytes are no image, damaged or cut short;
-// kUnsupported for CMYK and for more than kMaxImagePixels.
+// The format is told by the first bytes, not by the name. Palette, grey, 16-bit (high byte) and
+// transparency (dropped) become RGB. Throws kBadFile naming `name` where the bytes are no image,
+// damaged or cut short; kUnsupported for CMYK and for more than kMaxImagePixels.
 [[nodiscard]] Image DecodeImage(std::span<const std::byte> bytes, std::string_view name);
 [[nodiscard]] Image ReadImage(const std::filesystem::path& path);
 

@@ -1,4 +1,5 @@
-// Tensors by name with a few words about them: what a .safetensors file holds, and what statistics files are.
+// Tensors by name with a few words about them: what a .safetensors file holds, and what statistics
+// files are.
 #pragma once
 
 #include <map>
