@@ -15,7 +15,9 @@ namespace octet::kernels {
 
 // What happens to the int32 accumulator of output channel n before it is stored.
 //
-//   acc = sum((x - x_zero_point) * w) + bias[n]
+//   acc = sum((x - x_zero_point) * w) + bias[n], exact. At construction the reach of every accumulator over
+//         all inputs is computed; where it fits int32 (always, for K <= 65,536 and |bias| < 2^23) the fast
+//         kernels are used, else one with 64-bit sums (kInt32 output then saturates).
 //   codes (uint8/int8 out): q = saturate(rne(float(acc) * multiplier[n]) + y_zero_point) into [lo, hi]
 //   float out:              y = clamp(float(acc) * multiplier[n] + float_bias[n])
 //
@@ -144,6 +146,7 @@ void Add(const AddProblem& problem, const void* a, const void* b, int64_t n, voi
 // Pooling on NHWC codes. Max pooling keeps codes; padding never wins. The averages sum in int32 and
 // requantize once: q = saturate(rne(float(sum - count * x_zero_point) * multiplier) + y_zero_point), with
 // multiplier = x_scale / (y_scale * count) computed per distinct count in float32: (x_scale / y_scale) / count.
+// count: the window's pixels inside the image, or, with count_include_pad, inside the padded image.
 struct PoolProblem {
   CodeType type = CodeType::kUint8;
   int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
@@ -153,6 +156,9 @@ struct PoolProblem {
   int32_t x_zero_point = 0, y_zero_point = 0;
   float ratio = 1.0F;  // x_scale / y_scale; average only
 };
+// Output sizes: floor, or ceil where ceil_mode is set, less a last window that would start in the end padding.
+[[nodiscard]] int64_t PoolOutHeight(const PoolProblem& problem, int64_t height);
+[[nodiscard]] int64_t PoolOutWidth(const PoolProblem& problem, int64_t width);
 void MaxPool(const PoolProblem& problem, int64_t batch, int64_t height, int64_t width, int64_t channels,
              const void* x, void* y);
 void AveragePool(const PoolProblem& problem, int64_t batch, int64_t height, int64_t width, int64_t channels,

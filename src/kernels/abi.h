@@ -1,0 +1,140 @@
+// Plain-data contract between the dispatcher and one kernel. Kernel files of an instruction set include
+// this, <immintrin.h> and C headers only: they are compiled with flags the rest of the program must not
+// catch, so they define nothing with weak linkage (tools/check_kernel_objects.sh).
+//
+// Unsigned codes. Kernels compute on codes in [0, 255]. An int8 code s is the unsigned code s + 128, that
+// is the byte s ^ 0x80: zero points and bounds below are shifted alike, so nothing else changes.
+// Kernels check nothing: the dispatcher has.
+#pragma once
+
+#include <stdint.h>
+
+namespace octet::kernels {
+
+enum EpilogueOutput : int32_t { kStoreCodes, kStoreInt32, kStoreFloat };
+enum EpilogueResidual : int32_t { kNoResidual, kResidualOnMidCodes, kResidualOnFloat };
+
+// The epilogue of octet/kernels.h. Arrays are indexed by output channel; 64 elements past the last channel
+// are readable (values there do not matter).
+struct EpilogueArgs {
+  const int32_t* bias;      // bias - x_zero_point * sum(w), modulo 2^32
+  const float* multiplier;  // finite
+  const float* float_bias;  // kStoreFloat
+  const uint8_t* lo;        // bounds of unsigned codes, kStoreCodes
+  const uint8_t* hi;
+  EpilogueOutput output;
+  int32_t y_zero_point;  // of unsigned codes, [0, 255]
+  uint8_t y_flip;        // 0x80 where int8 is stored, else 0
+  float float_lo, float_hi;
+  EpilogueResidual residual;
+  uint8_t r_flip;
+  int32_t r_zero_point;  // of unsigned codes
+  float r_ratio;
+  float mid_lo, mid_hi;  // bounds of the middle code minus its zero point
+  float mid_ratio;
+};
+
+// y (m,n) = epilogue(A (m, taps*kc) u8 * W s8). Row i of A is `taps` pieces of kc bytes: rows[t * rows_ld + i],
+// or, where rows is null, the one piece a + i * lda. Nothing past a piece's kc bytes is read.
+// Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the dispatcher has proved.
+struct DenseArgs {
+  const uint8_t* const* rows;
+  int64_t rows_ld;
+  int64_t row_offset;  // bytes added to every pointer of rows: the group's first channel
+  const uint8_t* a;
+  int64_t lda;
+  int64_t m, taps, kc;
+  const void* weight;       // packed in the kernel's layout; of channel n_begin = 0
+  int64_t n_begin, n_end;   // channels to make; n_begin is a multiple of 64
+  uint8_t* y;               // row 0, channel 0; rows y_stride bytes apart
+  int64_t y_stride;
+  const uint8_t* r;         // residual codes, laid out likewise
+  int64_t r_stride;
+  EpilogueArgs epilogue;    // arrays start at channel 0
+};
+
+// Depthwise convolution of one NHWC image: output rows [oy_begin, oy_end), all columns, all channels.
+struct DepthwiseArgs {
+  const uint8_t* x;
+  int64_t height, width, channels;
+  int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+  int64_t oy_begin, oy_end, out_width;
+  uint8_t x_flip;            // 0x80 where x holds int8
+  const uint8_t* zero_pixel; // `channels` bytes that read as real 0, in x's own code type
+  const void* weight;        // packed in the kernel's layout
+  uint8_t* y;                // output row 0; one pixel is channels elements, dense
+  const uint8_t* r;
+  EpilogueArgs epilogue;
+};
+
+// x (batch, channels, space) f32 -> y (batch, space, channels) codes; positions [begin, end) of space.
+struct QuantizeToNhwcArgs {
+  const float* x;
+  uint8_t* y;
+  int64_t channels, space, begin, end;
+  float scale;
+  float lo, hi;        // bounds of the code minus the zero point
+  int32_t zero_point;  // of the stored code type
+};
+// x (space, channels) codes -> y (channels, space) f32; positions [begin, end) of space.
+struct DequantizeToNchwArgs {
+  const uint8_t* x;
+  float* y;
+  int64_t channels, space, begin, end;
+  float scale;
+  int32_t zero_point;  // of unsigned codes
+  uint8_t x_flip;
+};
+struct QuantizeArgs {
+  const float* x;
+  uint8_t* y;
+  int64_t n;
+  float scale, lo, hi;
+  int32_t zero_point;
+};
+struct DequantizeArgs {
+  const uint8_t* x;
+  float* y;
+  int64_t n;
+  float scale;
+  int32_t zero_point;  // of unsigned codes
+  uint8_t x_flip;
+};
+struct AddArgs {
+  const uint8_t* a;
+  const uint8_t* b;
+  uint8_t* y;
+  int64_t n;
+  uint8_t flip;                        // 0x80 where the codes are int8
+  int32_t a_zero_point, b_zero_point;  // of unsigned codes
+  float a_ratio, b_ratio;
+  int32_t y_zero_point;                // of unsigned codes
+  float lo, hi;                        // bounds of unsigned codes minus y_zero_point
+};
+
+// y[i][c] = max over j < count of pixels[i * count + j][c]; int8 codes are flipped to compare and flipped back.
+struct MaxPixelsArgs {
+  const uint8_t* const* pixels;
+  int64_t outputs, count, channels;  // count >= 1
+  uint8_t flip;
+  uint8_t* y;
+};
+// y[c] = requantize(sum over `count` pixels of x[p][c] + bias): pixels + i * stride where `pixels` is null.
+struct AveragePixelsArgs {
+  const uint8_t* const* pixels;
+  const uint8_t* first;
+  int64_t stride;
+  int64_t count, channels;  // count < 2^23
+  uint8_t flip;             // of x and y
+  int32_t bias;             // -count * zero point of unsigned codes
+  float multiplier;
+  int32_t y_zero_point;     // of unsigned codes
+  uint8_t* y;
+};
+
+// Widths of the channel blocks that vector depthwise kernels and their weight layouts cut C into.
+static inline int64_t DepthwiseBlock(int64_t channels_left) {
+  return channels_left > 48 ? 64 : channels_left > 16 ? 32 : 16;
+}
+
+}  // namespace octet::kernels

@@ -1,0 +1,346 @@
+// Every convolution kernel against octet_conv_reference: equal bytes, no access outside the buffers.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "kernels/test_support.h"
+#include "octet/kernels.h"
+
+namespace octet::kernels {
+namespace {
+
+using testing::FillCodes;
+using testing::GuardedBuffer;
+
+struct Case {
+  int64_t batch, height, width;
+  ConvProblem problem;
+  std::string name;
+  int mode = 0;  // FillCodes
+};
+
+int64_t OutputBytes(const Epilogue& e) {
+  return e.output == OutputType::kUint8 || e.output == OutputType::kInt8 ? 1 : 4;
+}
+
+// Multipliers around 1 / (range of the sums), so that codes spread over the range and past both ends.
+Epilogue MakeEpilogue(int64_t n, int64_t taps, OutputType output, bool per_channel, std::mt19937* rng) {
+  Epilogue e;
+  e.output = output;
+  std::uniform_int_distribution<int32_t> bias(-2000, 2000);
+  std::uniform_real_distribution<float> spread(0.2F, 1.8F);
+  const float base = 1.0F / (40.0F * std::sqrt(static_cast<float>(taps)) + 1.0F);
+  for (int64_t i = 0; i < n; ++i) {
+    e.bias.push_back(bias(*rng));
+    if (per_channel || i == 0) e.multiplier.push_back(base * spread(*rng));
+    if (output == OutputType::kFloat32) e.float_bias.push_back(spread(*rng) - 1.0F);
+  }
+  const bool int8 = output == OutputType::kInt8;
+  e.y_zero_point = int8 ? -7 : 117;
+  if (output == OutputType::kFloat32) {
+    e.float_lo = -3.0F;
+    e.float_hi = 6.0F;
+  }
+  if (per_channel && (int8 || output == OutputType::kUint8)) {
+    for (int64_t i = 0; i < n; ++i) {
+      const int32_t lowest = int8 ? -128 : 0;
+      e.lo.push_back(lowest + static_cast<int32_t>((*rng)() % 100));
+      e.hi.push_back(lowest + 255 - static_cast<int32_t>((*rng)() % 100));
+    }
+  }
+  return e;
+}
+
+class ConvCheck {
+ public:
+  explicit ConvCheck(uint32_t seed) : rng_(seed) {}
+
+  void Run(Case c) {
+    ConvProblem& p = c.problem;
+    const int64_t group_in = p.in_channels / p.groups;
+    std::vector<int8_t> weight(static_cast<size_t>(p.out_channels * group_in * p.kernel_h * p.kernel_w));
+    FillCodes(reinterpret_cast<uint8_t*>(weight.data()), static_cast<int64_t>(weight.size()), c.mode, &rng_);
+    p.weight = weight.data();
+    GuardedBuffer x(c.batch * c.height * c.width * p.in_channels);
+    FillCodes(x.data(), x.size(), c.mode == 3 ? 2 : c.mode, &rng_);
+
+    const auto run = [&](Isa isa, const std::string& kernel, std::vector<uint8_t>* y) {
+      const ForcedChoice forced(isa, kernel);
+      std::unique_ptr<Conv> conv;
+      try {
+        conv = std::make_unique<Conv>(p);
+      } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("no kernel fits"), std::string::npos) << e.what();
+        return false;
+      }
+      const int64_t pixels = c.batch * conv->OutHeight(c.height) * conv->OutWidth(c.width);
+      GuardedBuffer out(pixels * p.out_channels * OutputBytes(p.epilogue));
+      std::memset(out.data(), 0xa5, static_cast<size_t>(out.size()));
+      if (p.epilogue.residual.present && residual_ == nullptr) {
+        residual_ = std::make_unique<GuardedBuffer>(pixels * p.out_channels);
+        FillCodes(residual_->data(), residual_->size(), c.mode == 0 ? 0 : 1, &rng_);
+      }
+      conv->Run(c.batch, c.height, c.width, x.data(), out.data(),
+                p.epilogue.residual.present ? residual_->data() : nullptr);
+      *y = out.Copy();
+      return true;
+    };
+
+    residual_.reset();
+    std::vector<uint8_t> expected;
+    ASSERT_TRUE(run(Isa::kPortable, "octet_conv_reference", &expected));
+    for (const Op op : {Op::Dense, Op::Depthwise}) {
+      for (const auto& [isa, kernel] : kernels_[op == Op::Dense ? 0 : 1]) {
+        std::vector<uint8_t> got;
+        if (!run(isa, kernel, &got)) continue;
+        ++runs_;
+        const auto at = std::mismatch(expected.begin(), expected.end(), got.begin()).first - expected.begin();
+        ASSERT_EQ(at, static_cast<std::ptrdiff_t>(expected.size()))
+            << c.name << " " << kernel << ": byte " << at << " is " << int{got[static_cast<size_t>(at)]} << ", expected "
+            << int{expected[static_cast<size_t>(at)]};
+      }
+    }
+  }
+
+  std::mt19937* rng() { return &rng_; }
+  int runs() const { return runs_; }
+
+ private:
+  std::mt19937 rng_;
+  std::unique_ptr<GuardedBuffer> residual_;
+  std::vector<std::pair<Isa, std::string>> kernels_[2] = {testing::KernelsOf(Op::Dense),
+                                                          testing::KernelsOf(Op::Depthwise)};
+  int runs_ = 0;
+};
+
+ConvProblem Problem(int64_t groups, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
+  ConvProblem p;
+  p.groups = groups;
+  p.in_channels = in;
+  p.out_channels = out;
+  p.kernel_h = p.kernel_w = kernel;
+  p.stride_h = p.stride_w = stride;
+  p.pad_top = p.pad_left = p.pad_bottom = p.pad_right = pad;
+  p.x_zero_point = 113;
+  return p;
+}
+
+Case MakeCase(ConvProblem p, int64_t batch, int64_t h, int64_t w, OutputType output, ConvCheck* check, int mode = 0,
+              bool per_channel = true) {
+  p.epilogue = MakeEpilogue(p.out_channels, p.in_channels / p.groups * p.kernel_h * p.kernel_w, output, per_channel,
+                            check->rng());
+  std::string name = Cat("g", p.groups, " ", p.in_channels, ">", p.out_channels, " k", p.kernel_h, "x", p.kernel_w, " s",
+                         p.stride_h, " in ", batch, "x", h, "x", w, " out type ", static_cast<int>(output), " mode ", mode);
+  return {batch, h, w, std::move(p), std::move(name), mode};
+}
+
+// Tile of the widest dense kernel: 6 rows (12 for narrow panels), 64 channels, 4 bytes of K.
+TEST(Conv, PointwiseSizesAroundTheTile) {
+  ConvCheck check(1);
+  for (const int64_t m : {1, 5, 6, 7, 11, 12, 13, 15, 27})
+    for (const int64_t n : {1, 15, 16, 17, 33, 63, 64, 65, 131})
+      for (const int64_t k : {1, 3, 4, 5, 11, 64}) {
+        check.Run(MakeCase(Problem(1, k, n, 1, 1, 0), 1, 1, m, OutputType::kUint8, &check));
+        if (HasFatalFailure()) return;
+      }
+  EXPECT_GE(check.runs(), 486);
+}
+
+TEST(Conv, EveryOutputInputTypeAndResidual) {
+  ConvCheck check(2);
+  for (const auto output : {OutputType::kUint8, OutputType::kInt8, OutputType::kInt32, OutputType::kFloat32})
+    for (const auto input : {CodeType::kUint8, CodeType::kInt8})
+      for (const int mode : {0, 1, 2, 3})
+        for (const int residual : {0, 1, 2})
+          for (const int shape : {0, 1, 2, 3, 4}) {
+            if (residual > 0 && (output == OutputType::kInt32 || output == OutputType::kFloat32)) continue;
+            ConvProblem p = shape == 0   ? Problem(1, 12, 80, 3, 1, 1)
+                            : shape == 1 ? Problem(1, 3, 24, 3, 2, 1)
+                            : shape == 2 ? Problem(1, 64, 40, 1, 1, 0)
+                            : shape == 3 ? Problem(72, 72, 72, 3, 1, 1)
+                                         : Problem(24, 24, 24, 5, 2, 2);
+            p.x_type = input;
+            p.x_zero_point = input == CodeType::kUint8 ? 113 : -9;
+            Case c = MakeCase(p, 2, 7, 6, output, &check, mode);
+            Residual& r = c.problem.epilogue.residual;
+            r.present = residual > 0;
+            r.type = (mode & 1) != 0 ? CodeType::kInt8 : CodeType::kUint8;
+            r.zero_point = r.type == CodeType::kInt8 ? -3 : 130;
+            r.ratio = 0.73F;
+            r.mid_codes = residual == 1;
+            r.mid_zero_point = 100;
+            r.mid_lo = 5;
+            r.mid_hi = 250;
+            r.mid_ratio = 0.61F;
+            check.Run(c);
+            if (HasFatalFailure()) return;
+          }
+}
+
+TEST(Conv, KernelsStridesPadsDilationsGroups) {
+  ConvCheck check(3);
+  std::mt19937& rng = *check.rng();
+  const auto pick = [&](std::initializer_list<int64_t> of) { return *(of.begin() + rng() % of.size()); };
+  for (int i = 0; i < 400; ++i) {
+    ConvProblem p;
+    const int kind = static_cast<int>(rng() % 3);
+    if (kind == 0) {
+      p.in_channels = pick({1, 2, 3, 4, 7, 8, 16, 20, 64});
+      p.out_channels = pick({1, 8, 16, 24, 64, 96});
+    } else if (kind == 1) {  // grouped, with and without a depthwise multiplier
+      p.groups = pick({2, 3, 5});
+      p.in_channels = p.groups * pick({1, 2, 4, 6});
+      p.out_channels = p.groups * pick({1, 2, 3, 17});
+    } else {
+      p.groups = p.in_channels = p.out_channels = pick({2, 8, 15, 16, 17, 31, 33, 48, 49, 64, 65, 100, 131});
+    }
+    p.kernel_h = pick({1, 2, 3, 5, 7});
+    p.kernel_w = pick({1, 2, 3, 5, 7});
+    p.stride_h = pick({1, 1, 2, 3});
+    p.stride_w = pick({1, 1, 2, 3});
+    p.dilation_h = pick({1, 1, 2, 3});
+    p.dilation_w = pick({1, 1, 2, 3});
+    p.pad_top = pick({0, 1, 2, 4});
+    p.pad_left = pick({0, 1, 2, 4});
+    p.pad_bottom = pick({0, 1, 3});
+    p.pad_right = pick({0, 1, 3});
+    p.x_type = (rng() & 1) != 0 ? CodeType::kUint8 : CodeType::kInt8;
+    p.x_zero_point = static_cast<int32_t>(rng() % 256) - (p.x_type == CodeType::kInt8 ? 128 : 0);
+    const auto extent = [](int64_t k, int64_t d) { return d * (k - 1) + 1; };
+    const int64_t h = std::max<int64_t>(1, extent(p.kernel_h, p.dilation_h) - p.pad_top - p.pad_bottom) + pick({0, 1, 2, 6});
+    const int64_t w = std::max<int64_t>(1, extent(p.kernel_w, p.dilation_w) - p.pad_left - p.pad_right) + pick({0, 1, 2, 6, 11});
+    const auto output = (rng() & 1) != 0 ? OutputType::kUint8 : OutputType::kInt8;
+    check.Run(MakeCase(p, pick({1, 1, 2}), h, w, output, &check, static_cast<int>(rng() % 4), (rng() & 1) != 0));
+    if (HasFatalFailure()) return;
+  }
+}
+
+// The fast 3x3 depthwise road: every parity of rows and width around its unrolling, both strides.
+TEST(Conv, Depthwise3x3Borders) {
+  ConvCheck check(4);
+  for (const int64_t stride : {1, 2})
+    for (const int64_t c : {8, 16, 24, 32, 40, 64, 72, 144})
+      for (const int64_t h : {1, 2, 3, 4, 5, 7})
+        for (const int64_t w : {1, 2, 3, 4, 5, 6, 7, 9}) {
+          for (const int64_t pad : {0, 1, 2}) {
+            if (h + 2 * pad < 3 || w + 2 * pad < 3) continue;
+            ConvProblem p = Problem(c, c, c, 3, stride, pad);
+            if (pad == 1 && stride == 2) p.pad_top = p.pad_left = 0;  // TensorFlow's SAME
+            if (h + p.pad_top + p.pad_bottom < 3 || w + p.pad_left + p.pad_right < 3) continue;
+            check.Run(MakeCase(p, 1, h, w, OutputType::kUint8, &check));
+            if (HasFatalFailure()) return;
+          }
+        }
+}
+
+// Products of 0.5 by construction: acc * 0.5 ends in .5 for every odd acc, on both sides of zero.
+TEST(Conv, RequantizeTiesGoToEven) {
+  for (const auto& op : {Op::Dense, Op::Reference}) {
+    for (const auto& [isa, kernel] : testing::KernelsOf(op)) {
+      const ForcedChoice forced(isa, kernel);
+      const int8_t one = 1;
+      ConvProblem p = Problem(1, 1, 1, 1, 1, 0);
+      p.x_zero_point = 128;
+      p.weight = &one;
+      p.epilogue.multiplier = {0.5F};
+      p.epilogue.y_zero_point = 128;
+      const uint8_t x[] = {121, 123, 125, 127, 128, 129, 131, 133, 135, 130};
+      //        acc          -7   -5   -3   -1    0    1    3    5    7    2
+      const uint8_t want[] = {124, 126, 126, 128, 128, 128, 130, 130, 132, 129};
+      uint8_t y[10];
+      Conv(p).Run(1, 1, 10, x, y);
+      for (int i = 0; i < 10; ++i) EXPECT_EQ(int{y[i]}, int{want[i]}) << kernel << " " << i;
+    }
+  }
+}
+
+TEST(Conv, HugeMultipliersSaturate) {
+  for (const auto& op : {Op::Dense, Op::Reference}) {
+    for (const auto& [isa, kernel] : testing::KernelsOf(op)) {
+      const ForcedChoice forced(isa, kernel);
+      const int8_t weight[] = {1, -1};
+      ConvProblem p = Problem(1, 1, 2, 1, 1, 0);
+      p.x_zero_point = 0;
+      p.weight = weight;
+      p.epilogue.multiplier = {3e38F, 3e38F};
+      p.epilogue.y_zero_point = 10;
+      const uint8_t x[] = {200, 0};
+      uint8_t y[4];
+      Conv(p).Run(1, 1, 2, x, y);
+      EXPECT_EQ(int{y[0]}, 255) << kernel;
+      EXPECT_EQ(int{y[1]}, 0) << kernel;
+      EXPECT_EQ(int{y[2]}, 10) << kernel;
+      EXPECT_EQ(int{y[3]}, 10) << kernel;
+    }
+  }
+}
+
+TEST(Conv, ReferenceByHand) {
+  const ForcedChoice forced(Isa::kPortable, "octet_conv_reference");
+  // 1x2x2x1 image, 2x2 filter, pad 1 left only: columns -1..1; zero point 10.
+  const int8_t weight[] = {1, 2, 3, -4};
+  ConvProblem p = Problem(1, 1, 1, 2, 1, 0);
+  p.pad_left = 1;
+  p.x_zero_point = 10;
+  p.weight = weight;
+  p.epilogue.output = OutputType::kInt32;
+  p.epilogue.bias = {100};
+  const uint8_t x[] = {11, 12, 13, 15};
+  int32_t y[2];
+  Conv(p).Run(1, 2, 2, x, y);
+  EXPECT_EQ(y[0], 100 + 0 + 2 * 1 + 0 - 4 * 3);
+  EXPECT_EQ(y[1], 100 + 1 * 1 + 2 * 2 + 3 * 3 - 4 * 5);
+}
+
+TEST(Conv, TheChoiceIsExplained) {
+  const std::vector<int8_t> weight(16 * 16, 1);
+  ConvProblem p = Problem(1, 16, 16, 1, 1, 0);
+  p.weight = weight.data();
+  p.epilogue.multiplier = {1.0F};
+  const Conv conv(p);
+  int taken = 0;
+  for (const Candidate& c : conv.candidates()) {
+    taken += c.refused_because.empty() ? 1 : 0;
+    if (c.kernel.find("depthwise") != std::string::npos) {
+      EXPECT_FALSE(c.refused_because.empty());
+    }
+  }
+  EXPECT_EQ(taken, 1);
+  EXPECT_GE(conv.packed_bytes(), 256);
+}
+
+TEST(Conv, BadArgumentsAreNamed) {
+  const int8_t weight[16] = {};
+  const auto message = [&](auto change) {
+    ConvProblem p = Problem(1, 4, 4, 1, 1, 0);
+    p.weight = weight;
+    p.epilogue.multiplier = {1.0F};
+    change(&p);
+    try {
+      const Conv conv(p);
+      uint8_t x[4] = {}, y[4];
+      conv.Run(1, 1, 1, x, y);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message([](ConvProblem*) {}), "");
+  EXPECT_NE(message([](ConvProblem* p) { p->groups = 3; }).find("multiples of groups = 3"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->stride_w = 0; }).find("stride_w is 0"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->x_zero_point = 256; }).find("x_zero_point is 256"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.multiplier.assign(3, 1.0F); }).find("3 values"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.multiplier = {NAN}; }).find("multiplier[0]"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.lo = {9}, p->epilogue.hi = {8}; }).find("[9, 8]"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->kernel_h = 0; }).find("kernel_h is 0"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->weight = nullptr; }).find("weight is null"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.residual.present = true; }).find("residual"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->kernel_h = 3, p->in_channels = 1; }).find("height 1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace octet::kernels

@@ -1,0 +1,252 @@
+// Checking, choosing and packing. Running is in convolution_run.cc.
+#include "kernels/convolution.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+
+namespace octet::kernels {
+namespace {
+
+constexpr auto kInvalid = ErrorCode::kInvalidArgument;
+
+void CheckPositive(std::string_view what, std::string_view name, int64_t value) {
+  if (value < 1 || value > std::numeric_limits<int32_t>::max()) {
+    Fail(kInvalid, what, ": ", name, " is ", value, "; expected 1 to 2^31 - 1");
+  }
+}
+
+void CheckZeroPoint(std::string_view what, std::string_view name, int32_t value, CodeType type) {
+  const int32_t lo = type == CodeType::kUint8 ? 0 : -128;
+  if (value < lo || value > lo + 255) {
+    Fail(kInvalid, what, ": ", name, " is ", value, "; expected ", lo, " to ", lo + 255);
+  }
+}
+
+void CheckFinite(std::string_view what, std::string_view name, float value) {
+  if (!std::isfinite(value)) Fail(kInvalid, what, ": ", name, " is ", value, "; expected a finite number");
+}
+
+template <typename T>
+void CheckCount(std::string_view what, std::string_view name, const std::vector<T>& values, int64_t n,
+                bool one_allowed) {
+  const auto size = static_cast<int64_t>(values.size());
+  if (size == 0 || size == n || (one_allowed && size == 1)) return;
+  Fail(kInvalid, what, ": ", name, " has ", size, " values; expected ", n, one_allowed ? ", 1" : "", " or none");
+}
+
+void CheckCodesEpilogue(std::string_view what, const Epilogue& e) {
+  const CodeType type = e.output == OutputType::kInt8 ? CodeType::kInt8 : CodeType::kUint8;
+  const int32_t lowest = type == CodeType::kUint8 ? 0 : -128;
+  CheckZeroPoint(what, "y_zero_point", e.y_zero_point, type);
+  for (size_t i = 0; i < std::max(e.lo.size(), e.hi.size()); ++i) {
+    const int32_t lo = e.lo.empty() ? lowest : e.lo[std::min(i, e.lo.size() - 1)];
+    const int32_t hi = e.hi.empty() ? lowest + 255 : e.hi[std::min(i, e.hi.size() - 1)];
+    if (lo < lowest || hi > lowest + 255 || lo > hi) {
+      Fail(kInvalid, what, ": bounds of channel ", i, " are [", lo, ", ", hi, "]; expected lo <= hi in [", lowest,
+           ", ", lowest + 255, "]");
+    }
+  }
+  if (!e.residual.present) return;
+  const Residual& r = e.residual;
+  CheckZeroPoint(what, "residual.zero_point", r.zero_point, r.type);
+  CheckFinite(what, "residual.ratio", r.ratio);
+  if (!r.mid_codes) return;
+  CheckFinite(what, "residual.mid_ratio", r.mid_ratio);
+  if (r.mid_lo < -128 || r.mid_hi > 255 || r.mid_lo > r.mid_hi || r.mid_zero_point < -128 ||
+      r.mid_zero_point > 255) {
+    Fail(kInvalid, what, ": residual.mid_lo, mid_hi, mid_zero_point are ", r.mid_lo, ", ", r.mid_hi, ", ",
+         r.mid_zero_point, "; expected codes of 8 bits, mid_lo <= mid_hi");
+  }
+}
+
+void CheckEpilogue(std::string_view what, const Epilogue& e, int64_t n) {
+  CheckCount(what, "bias", e.bias, n, false);
+  CheckCount(what, "multiplier", e.multiplier, n, true);
+  CheckCount(what, "float_bias", e.float_bias, n, false);
+  CheckCount(what, "lo", e.lo, n, true);
+  CheckCount(what, "hi", e.hi, n, true);
+  const bool codes = e.output == OutputType::kUint8 || e.output == OutputType::kInt8;
+  if (e.output != OutputType::kInt32 && e.multiplier.empty()) {
+    Fail(kInvalid, what, ": multiplier is empty; expected 1 or ", n, " values");
+  }
+  for (size_t i = 0; i < e.multiplier.size(); ++i) {
+    CheckFinite(what, Cat("multiplier[", i, "]"), e.multiplier[i]);
+  }
+  if (codes) {
+    CheckCodesEpilogue(what, e);
+  } else if (e.residual.present) {
+    Fail(kInvalid, what, ": a residual needs uint8 or int8 output");
+  }
+}
+
+void CheckProblem(std::string_view what, const ConvProblem& p) {
+  CheckPositive(what, "groups", p.groups);
+  CheckPositive(what, "in_channels", p.in_channels);
+  CheckPositive(what, "out_channels", p.out_channels);
+  CheckPositive(what, "kernel_h", p.kernel_h);
+  CheckPositive(what, "kernel_w", p.kernel_w);
+  CheckPositive(what, "stride_h", p.stride_h);
+  CheckPositive(what, "stride_w", p.stride_w);
+  CheckPositive(what, "dilation_h", p.dilation_h);
+  CheckPositive(what, "dilation_w", p.dilation_w);
+  for (const int64_t pad : {p.pad_top, p.pad_left, p.pad_bottom, p.pad_right}) {
+    if (pad < 0 || pad > std::numeric_limits<int32_t>::max()) {
+      Fail(kInvalid, what, ": a pad is ", pad, "; expected 0 to 2^31 - 1");
+    }
+  }
+  if (p.in_channels % p.groups != 0 || p.out_channels % p.groups != 0) {
+    Fail(kInvalid, what, ": ", p.in_channels, " input and ", p.out_channels,
+         " output channels; expected multiples of groups = ", p.groups);
+  }
+  if (p.weight == nullptr) Fail(kInvalid, what, ": weight is null");
+  CheckZeroPoint(what, "x_zero_point", p.x_zero_point, p.x_type);
+  CheckEpilogue(what, p.epilogue, p.out_channels);
+}
+
+// Sums of weights per channel, and, where some input could drive an accumulator out of int32, a sentence.
+std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel, std::vector<int64_t>* sums) {
+  std::optional<std::string> overflow;
+  const int64_t x_lo = (p.x_type == CodeType::kUint8 ? 0 : -128) - p.x_zero_point;
+  for (int64_t n = 0; n < p.out_channels; ++n) {
+    int64_t positive = 0, negative = 0;
+    for (int64_t i = 0; i < per_channel; ++i) {
+      const int64_t w = p.weight[n * per_channel + i];
+      (w > 0 ? positive : negative) += w;
+    }
+    (*sums)[static_cast<size_t>(n)] = positive + negative;
+    const int64_t bias = p.epilogue.bias.empty() ? 0 : p.epilogue.bias[static_cast<size_t>(n)];
+    // x - zero point is in [x_lo, x_lo + 255], x_lo <= 0 <= x_lo + 255; padding adds 0.
+    const int64_t highest = bias + positive * (x_lo + 255) + negative * x_lo;
+    const int64_t lowest = bias + negative * (x_lo + 255) + positive * x_lo;
+    if (!overflow && (highest > std::numeric_limits<int32_t>::max() ||
+                      lowest < std::numeric_limits<int32_t>::min())) {
+      overflow = Cat("the accumulator of channel ", n, " can reach ", highest, " or ", lowest,
+                     ": outside int32");
+    }
+  }
+  return overflow;
+}
+
+constexpr int64_t RoundUp4(int64_t v) { return (v + 3) / 4 * 4; }
+
+}  // namespace
+
+Convolution::Convolution(const ConvProblem& problem, std::string_view what)
+    : what_(what), problem_(problem) {
+  CheckProblem(what, problem);
+  const int64_t dims[] = {problem.in_channels / problem.groups, problem.kernel_h, problem.kernel_w};
+  const auto per_channel = CheckedProduct(dims);
+  const auto total = per_channel ? CheckedMul(*per_channel, problem.out_channels) : std::nullopt;
+  if (!total || *total > (int64_t{1} << 40)) Fail(kInvalid, what, ": the weight has more than 2^40 elements");
+
+  std::vector<int64_t> sums(static_cast<size_t>(problem.out_channels));
+  const auto overflow = SumWeights(problem, *per_channel, &sums);
+  plain_.assign(problem.weight, problem.weight + *total);
+  problem_.weight = plain_.data();
+  epilogue_ = std::make_unique<PackedEpilogue>(problem.epilogue, sums,
+                                               problem.x_zero_point + (problem.x_type == CodeType::kInt8 ? 128 : 0));
+  Choose(overflow ? *overflow : std::string());
+  Pack();
+}
+
+std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view overflow) const {
+  const ConvProblem& p = problem_;
+  if (std::string why = RefusalByChoice(kernel); !why.empty()) return why;
+  if (kernel.op == Op::Reference) return {};
+  if (!overflow.empty()) return std::string(overflow);
+  if (kernel.op == Op::Depthwise) {
+    if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
+      return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ", p.out_channels);
+    }
+    if (kernel.layout == Layout::kDepthwise3x3 &&
+        (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 || p.stride_h > 2 ||
+         p.stride_h != p.stride_w)) {
+      return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ", p.stride_h,
+                 "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
+    }
+    if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
+  }
+  return {};
+}
+
+void Convolution::Choose(std::string_view overflow) {
+  for (const KernelInfo& kernel : Registry()) {
+    if (kernel.op != Op::Dense && kernel.op != Op::Depthwise && kernel.op != Op::Reference) continue;
+    std::string why = kernel_ != nullptr ? Cat("later in the list than ", kernel_->name) : Refusal(kernel, overflow);
+    if (why.empty()) kernel_ = &kernel;
+    candidates_.push_back({std::string(kernel.name), std::move(why)});
+  }
+  if (kernel_ != nullptr) return;
+  std::string all;
+  for (const Candidate& c : candidates_) all += Cat("\n  ", c.kernel, ": ", c.refused_because);
+  Fail(kInvalid, what_, ": no kernel fits:", all);
+}
+
+void Convolution::Pack() {
+  const ConvProblem& p = problem_;
+  if (kernel_->op == Op::Reference) return;
+  const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
+  const int64_t spatial = p.kernel_h * p.kernel_w;
+
+  if (kernel_->op == Op::Depthwise) {
+    weights_ = PackWeights({plain_, p.out_channels, spatial, 1}, kernel_->layout);
+    zero_pixel_ = AlignedBytes(p.in_channels);
+    std::fill_n(zero_pixel_.data(), p.in_channels, static_cast<uint8_t>(p.x_zero_point & 0xff));
+  } else {
+    // Merging filter rows pays where a pixel is short: fewer pieces, and less padding to four bytes.
+    merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1 && group_in <= 16 &&
+              (group_in % 4 != 0 || group_in < 16);
+    taps_ = merged_ ? p.kernel_h : spatial;
+    kc_ = merged_ ? RoundUp4(p.kernel_w * group_in) : group_in;
+    group_bytes_ = (PackedBytes(group_out, taps_, kc_, kernel_->layout) + 63) / 64 * 64;
+    weights_ = AlignedBytes(group_bytes_ * p.groups);
+    std::vector<int8_t> tap_major(static_cast<size_t>(group_out * taps_ * kc_));
+    for (int64_t g = 0; g < p.groups; ++g) {
+      for (int64_t n = 0; n < group_out; ++n)
+        for (int64_t c = 0; c < group_in; ++c)
+          for (int64_t ky = 0; ky < p.kernel_h; ++ky)
+            for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
+              const int64_t within = merged_ ? ky * kc_ + kx * group_in + c
+                                             : (ky * p.kernel_w + kx) * group_in + c;
+              const int64_t from = (((g * group_out + n) * group_in + c) * p.kernel_h + ky) * p.kernel_w + kx;
+              tap_major[static_cast<size_t>(n * taps_ * kc_ + within)] = plain_[static_cast<size_t>(from)];
+            }
+      const AlignedBytes packed = PackWeights({tap_major, group_out, taps_, kc_}, kernel_->layout);
+      std::copy_n(packed.data(), packed.size(), weights_.data() + g * group_bytes_);
+    }
+    const int64_t pixel = std::max(p.in_channels, kc_);
+    const int32_t zero = p.x_zero_point + (p.x_type == CodeType::kInt8 ? 128 : 0);
+    zero_pixel_ = AlignedBytes(pixel);
+    std::fill_n(zero_pixel_.data(), pixel, static_cast<uint8_t>(zero));
+  }
+  plain_ = {};
+  problem_.weight = nullptr;
+}
+
+int64_t Convolution::OutSize(std::string_view axis, int64_t size, int64_t pad, int64_t kernel, int64_t stride,
+                             int64_t dilation) const {
+  const int64_t extent = dilation * (kernel - 1) + 1;
+  const int64_t span = size + pad - extent;
+  if (size < 1 || span < 0) {
+    Fail(kInvalid, what_, ": input ", axis, " ", size, " with padding ", pad, "; expected at least the filter's ",
+         extent);
+  }
+  return span / stride + 1;
+}
+
+int64_t Convolution::OutHeight(int64_t height) const {
+  const ConvProblem& p = problem_;
+  return OutSize("height", height, p.pad_top + p.pad_bottom, p.kernel_h, p.stride_h, p.dilation_h);
+}
+
+int64_t Convolution::OutWidth(int64_t width) const {
+  const ConvProblem& p = problem_;
+  return OutSize("width", width, p.pad_left + p.pad_right, p.kernel_w, p.stride_w, p.dilation_w);
+}
+
+}  // namespace octet::kernels

@@ -1,0 +1,159 @@
+#include "kernels/pack.h"
+
+#include <cstring>
+
+#include "base/error.h"
+
+namespace octet::kernels {
+namespace {
+
+constexpr int64_t RoundUp(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
+
+void PackRowsS16(const PlainWeights& w, int16_t* out) {
+  for (size_t i = 0; i < w.codes.size(); ++i) out[i] = w.codes[i];
+}
+
+void PackPanelsK4(const PlainWeights& w, int8_t* out) {
+  const int64_t k4 = RoundUp(w.kc, 4);
+  for (int64_t n0 = 0; n0 < w.n; n0 += 64) {
+    const int64_t width = std::min<int64_t>(64, RoundUp(w.n - n0, 16));
+    int8_t* panel = out + n0 * w.taps * k4;
+    for (int64_t n = n0; n < std::min(w.n, n0 + 64); ++n)
+      for (int64_t t = 0; t < w.taps; ++t)
+        for (int64_t k = 0; k < w.kc; ++k)
+          panel[((t * k4 + k / 4 * 4) * width) + (n - n0) * 4 + k % 4] =
+              w.codes[static_cast<size_t>((n * w.taps + t) * w.kc + k)];
+  }
+}
+
+void PackDepthwiseS16(const PlainWeights& w, int16_t* out) {
+  for (int64_t c = 0; c < w.n; ++c)
+    for (int64_t t = 0; t < w.taps; ++t) out[t * w.n + c] = w.codes[static_cast<size_t>(c * w.taps + t)];
+}
+
+// Where channel c of a block of B channels lies in its four vectors of B bytes: byte offset of its dword.
+int64_t InterleavedOffset(int64_t c, int64_t block) {
+  const int64_t lane = c / 16, vector = c % 16 / 4, dword = c % 4;
+  return vector * block + lane * 16 + dword * 4;
+}
+
+void PackDepthwiseTaps4(const PlainWeights& w, int8_t* out) {
+  const int64_t groups = (w.taps + 3) / 4;
+  for (int64_t c0 = 0; c0 < w.n;) {
+    const int64_t block = DepthwiseBlock(w.n - c0);
+    for (int64_t c = 0; c < std::min(block, w.n - c0); ++c)
+      for (int64_t t = 0; t < w.taps; ++t)
+        out[t / 4 * 4 * block + InterleavedOffset(c, block) + t % 4] =
+            w.codes[static_cast<size_t>((c0 + c) * w.taps + t)];
+    out += groups * 4 * block;
+    c0 += block;
+  }
+}
+
+void PackDepthwise3x3(const PlainWeights& w, int8_t* out) {
+  for (int64_t c0 = 0; c0 < w.n;) {
+    const int64_t block = DepthwiseBlock(w.n - c0);
+    for (int64_t half = 0; half < 2; ++half)
+      for (int64_t kx = 0; kx < 3; ++kx)
+        for (int64_t c = 0; c < std::min(block, w.n - c0); ++c)
+          for (int64_t ky = 0; ky < 3; ++ky)
+            out[(half * 3 + kx) * 4 * block + InterleavedOffset(c, block) + ky + half] =
+                w.codes[static_cast<size_t>((c0 + c) * 9 + ky * 3 + kx)];
+    out += 24 * block;
+    c0 += block;
+  }
+}
+
+// Channels that the blocks of a depthwise layer cover.
+int64_t BlockedChannels(int64_t channels) {
+  int64_t covered = 0;
+  while (covered < channels) covered += DepthwiseBlock(channels - covered);
+  return covered;
+}
+
+}  // namespace
+
+AlignedBytes::AlignedBytes(int64_t size) : size_(size) {
+  const auto bytes = static_cast<size_t>(RoundUp(std::max<int64_t>(size, 1), 64));
+  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, bytes)));
+  if (data_ == nullptr) throw std::bad_alloc();
+  std::memset(data_.get(), 0, bytes);
+}
+
+int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
+  switch (layout) {
+    case Layout::kRowsS16:
+    case Layout::kDepthwiseS16: return n * taps * kc * 2;
+    case Layout::kPanelsK4: return RoundUp(n, 16) * taps * RoundUp(kc, 4);
+    case Layout::kDepthwiseTaps4: return BlockedChannels(n) * RoundUp(taps, 4);
+    case Layout::kDepthwise3x3: return BlockedChannels(n) * 24;
+    case Layout::kNone:
+    case Layout::kPlain: break;
+  }
+  Fail(ErrorCode::kInternal, "layout ", static_cast<int>(layout), " is not a packed one");
+}
+
+AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
+  AlignedBytes out(PackedBytes(w.n, w.taps, w.kc, layout));
+  switch (layout) {
+    case Layout::kRowsS16: PackRowsS16(w, reinterpret_cast<int16_t*>(out.data())); break;
+    case Layout::kPanelsK4: PackPanelsK4(w, reinterpret_cast<int8_t*>(out.data())); break;
+    case Layout::kDepthwiseS16: PackDepthwiseS16(w, reinterpret_cast<int16_t*>(out.data())); break;
+    case Layout::kDepthwiseTaps4: PackDepthwiseTaps4(w, reinterpret_cast<int8_t*>(out.data())); break;
+    case Layout::kDepthwise3x3: PackDepthwise3x3(w, reinterpret_cast<int8_t*>(out.data())); break;
+    case Layout::kNone:
+    case Layout::kPlain: break;
+  }
+  return out;
+}
+
+PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weight_sums,
+                               int32_t x_zero_point) {
+  const auto n = static_cast<int64_t>(weight_sums.size());
+  const int64_t padded = RoundUp(n, 16) + 64;
+  tables_ = AlignedBytes(padded * (4 + 4 + 4 + 1 + 1));
+  auto* bias = reinterpret_cast<int32_t*>(tables_.data());
+  auto* multiplier = reinterpret_cast<float*>(bias + padded);
+  float* float_bias = multiplier + padded;
+  auto* lo = reinterpret_cast<uint8_t*>(float_bias + padded);
+  uint8_t* hi = lo + padded;
+
+  const bool int8 = e.output == OutputType::kInt8;
+  const int32_t shift = int8 ? 128 : 0;
+  const auto at = [](const auto& values, int64_t i, auto none) {
+    using T = decltype(none);
+    return values.empty() ? none : static_cast<T>(values[values.size() == 1 ? 0 : static_cast<size_t>(i)]);
+  };
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t sum = weight_sums[static_cast<size_t>(i)];
+    bias[i] = static_cast<int32_t>(static_cast<uint32_t>(at(e.bias, i, int64_t{0}) - x_zero_point * sum));
+    multiplier[i] = at(e.multiplier, i, 1.0F);
+    float_bias[i] = at(e.float_bias, i, 0.0F);
+    lo[i] = static_cast<uint8_t>(at(e.lo, i, -shift) + shift);
+    hi[i] = static_cast<uint8_t>(at(e.hi, i, 255 - shift) + shift);
+  }
+
+  args_.bias = bias;
+  args_.multiplier = multiplier;
+  args_.float_bias = float_bias;
+  args_.lo = lo;
+  args_.hi = hi;
+  args_.output = e.output == OutputType::kInt32     ? kStoreInt32
+                 : e.output == OutputType::kFloat32 ? kStoreFloat
+                                                    : kStoreCodes;
+  args_.y_zero_point = e.y_zero_point + shift;
+  args_.y_flip = int8 ? 0x80 : 0;
+  args_.float_lo = e.float_lo;
+  args_.float_hi = e.float_hi;
+  const Residual& r = e.residual;
+  args_.residual = !r.present ? kNoResidual : r.mid_codes ? kResidualOnMidCodes : kResidualOnFloat;
+  const bool r_int8 = r.type == CodeType::kInt8;
+  args_.r_flip = r_int8 ? 0x80 : 0;
+  args_.r_zero_point = r.zero_point + (r_int8 ? 128 : 0);
+  args_.r_ratio = r.ratio;
+  args_.mid_lo = static_cast<float>(r.mid_lo - r.mid_zero_point);
+  args_.mid_hi = static_cast<float>(r.mid_hi - r.mid_zero_point);
+  args_.mid_ratio = r.mid_ratio;
+}
+
+}  // namespace octet::kernels

@@ -1,0 +1,62 @@
+// Packing weights and epilogues once, at construction. Disk knows none of this.
+//
+// Plain weights are (N, taps, kc) int8. K4 rounds kc up to a multiple of 4 with zeros.
+//   kRowsS16         int16 (N, taps, kc)
+//   kPanelsK4        panels of 64 channels (the last of 16, 32, 48 or 64), each (taps, K4/4, width, 4) int8
+//   kDepthwiseS16    int16 (taps, C)
+//   kDepthwiseTaps4  per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4 channels, 4 taps) int8.
+//                    Vector j, lane l, dword i is channel 16l + 4j + i: what two rounds of byte and word
+//                    unpacks make of four pixels, and what two rounds of packs put back in order.
+//   kDepthwise3x3    per block: (2, kx, 4 vectors, B/4 channels, 4 rows); half 0 holds rows (w0 w1 w2 0),
+//                    half 1 (0 w0 w1 w2), for the two output rows that share four input rows
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/abi.h"
+#include "kernels/dispatch.h"
+#include "octet/kernels.h"
+
+namespace octet::kernels {
+
+// Bytes aligned to 64, zero at first.
+class AlignedBytes {
+ public:
+  AlignedBytes() = default;
+  explicit AlignedBytes(int64_t size);
+  [[nodiscard]] uint8_t* data() const { return data_.get(); }
+  [[nodiscard]] int64_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  std::unique_ptr<uint8_t, Free> data_;
+  int64_t size_ = 0;
+};
+
+struct PlainWeights {
+  std::span<const int8_t> codes;
+  int64_t n, taps, kc;
+};
+[[nodiscard]] AlignedBytes PackWeights(const PlainWeights& weights, Layout layout);
+// Bytes of one group's dense weights in `layout`; groups follow each other.
+[[nodiscard]] int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout);
+
+// The tables EpilogueArgs points to. `weight_sums`[n] is sum(w), `x_zero_point` of unsigned codes.
+class PackedEpilogue {
+ public:
+  PackedEpilogue(const Epilogue& epilogue, std::span<const int64_t> weight_sums, int32_t x_zero_point);
+  [[nodiscard]] const EpilogueArgs& args() const { return args_; }
+  [[nodiscard]] int64_t bytes() const { return tables_.size(); }
+
+ private:
+  AlignedBytes tables_;
+  EpilogueArgs args_{};
+};
+
+}  // namespace octet::kernels
