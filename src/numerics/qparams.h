@@ -56,8 +56,8 @@ struct ScaleZero {
 };
 
 // The grid over [lo, hi], widened to hold 0. scale = (hi - lo) / (qmax - qmin) in double, rounded to float,
-// raised to kMinScale; zero point = rne(qmin - lo / scale). [0, 0] gives scale 1 and code 0 (or the nearest
-// the format has). Throws kBadData on NaN or infinity, kInvalidArgument where lo > hi; both name subject.
+// raised to kMinScale; zero point = rne(qmin - lo / scale). [0, 0] gives scale 1 and zero point 0.
+// Throws kBadData on NaN or infinity, kInvalidArgument where lo > hi; both name subject.
 [[nodiscard]] ScaleZero ChooseAsymmetric(float lo, float hi, IntFormat format,
                                          std::string_view subject = "quantization range");
 

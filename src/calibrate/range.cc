@@ -1,0 +1,200 @@
+#include "calibrate/range.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "base/error.h"
+#include "calibrate/range_entropy.h"
+#include "calibrate/value_density.h"
+
+namespace octet {
+namespace {
+
+constexpr std::string_view kMethodNames[] = {"minmax", "percentile", "mse", "entropy", "auto"};
+
+// What the estimators share: the distribution, and what a range costs on the grid it leads to.
+struct Problem {
+  const ValueDensity& density;
+  IntFormat format;
+  bool symmetric;
+  std::string_view name;
+
+  [[nodiscard]] RangeChoice Evaluate(double lo, double hi, RangeMethod method) const {
+    RangeChoice choice;
+    choice.method = method;
+    choice.lo = static_cast<float>(std::min(lo, 0.0));
+    choice.hi = static_cast<float>(std::max(hi, 0.0));
+    if (symmetric) {
+      choice.hi = std::max(choice.hi, -choice.lo);
+      choice.lo = -choice.hi;
+      choice.grid = {ChooseSymmetric(choice.hi, format, {}, name), 0};
+    } else {
+      choice.grid = ChooseAsymmetric(choice.lo, choice.hi, format, name);
+    }
+    choice.mse = density.SquaredError(choice.grid, format) / density.count();
+    return choice;
+  }
+
+  [[nodiscard]] RangeChoice MinMax() const {
+    return Evaluate(density.min(), density.max(), RangeMethod::kMinMax);
+  }
+};
+
+RangeChoice PercentileRange(const Problem& problem, double percentile) {
+  const ValueDensity& density = problem.density;
+  const double left_out = 1 - percentile / 100;
+  if (!problem.symmetric) {
+    return problem.Evaluate(density.Quantile(left_out / 2), density.Quantile(1 - left_out / 2),
+                            RangeMethod::kPercentile);
+  }
+  // The least t with at most the given share outside of [-t, t]; bisected down to a float's precision.
+  double low = 0;
+  double high = std::max(std::fabs(density.min()), std::fabs(density.max()));
+  for (int i = 0; i < 64 && high > low; ++i) {
+    const double middle = low + (high - low) / 2;
+    if (density.CountOutside(-middle, middle) <= left_out * density.count()) {
+      high = middle;
+    } else {
+      low = middle;
+    }
+  }
+  return problem.Evaluate(-high, high, RangeMethod::kPercentile);
+}
+
+// Search over lo and hi. The error is nearly (range^2 / 12 steps^2) plus two clipping terms: convex in
+// (lo, hi), with a ripple from how the values fall on the grid. So: descend along three directions (both
+// ends, hi, lo) in factors of sqrt(2), then in ever smaller factors until the ripple is all that is left.
+RangeChoice MseRange(const Problem& problem) {
+  RangeChoice best = problem.MinMax();
+  best.method = RangeMethod::kMse;
+  const RangeChoice whole = best;
+  struct Direction {
+    bool lo;
+    bool hi;
+  };
+  std::vector<Direction> directions = {{true, true}};
+  if (!problem.symmetric && whole.lo < 0 && whole.hi > 0) {
+    directions.push_back({false, true});
+    directions.push_back({true, false});
+  }
+  // Evaluates (and keeps, if better) the range with the ends of a direction times factor.
+  const auto try_factor = [&](const RangeChoice& from, Direction direction, double factor) {
+    const double lo = from.lo * (direction.lo ? factor : 1);
+    const double hi = from.hi * (direction.hi ? factor : 1);
+    if (lo < whole.lo || hi > whole.hi) return std::numeric_limits<double>::infinity();
+    const RangeChoice candidate = problem.Evaluate(lo, hi, RangeMethod::kMse);
+    if (candidate.mse < best.mse) best = candidate;
+    return candidate.mse;
+  };
+  constexpr double kCoarse = 1.4142135623730951;
+  constexpr double kSmallest = 0x1p-40;  // of the whole range: beyond any outlier worth keeping
+  constexpr double kHopeless = 16;       // times the best: clipping has set in, less cannot be better
+  for (int round = 0; round < 4; ++round) {
+    const double before = best.mse;
+    for (const Direction direction : directions) {
+      const RangeChoice from = best;
+      for (double factor = 1 / kCoarse; factor > kSmallest; factor /= kCoarse) {
+        if (try_factor(from, direction, factor) > kHopeless * best.mse) break;
+      }
+      for (double factor = kCoarse; round > 0 && factor < 1 / kSmallest; factor *= kCoarse) {
+        if (try_factor(from, direction, factor) > kHopeless * best.mse) break;
+      }
+    }
+    if (!(best.mse < before)) break;
+  }
+  for (double step : {0x1p-2, 0x1p-3, 0x1p-4, 0x1p-5, 0x1p-6, 0x1p-7, 0x1p-8}) {
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      const double before = best.mse;
+      for (const Direction direction : directions) {
+        const RangeChoice from = best;
+        try_factor(from, direction, 1 - step);
+        try_factor(from, direction, 1 + step);
+      }
+      if (!(best.mse < before)) break;
+    }
+  }
+  return best;
+}
+
+RangeChoice EntropyRange(const Problem& problem) {
+  const double threshold =
+      EntropyThreshold(problem.density, problem.format, problem.symmetric, problem.name);
+  return problem.Evaluate(std::max(problem.density.min(), -threshold),
+                          std::min(problem.density.max(), threshold), RangeMethod::kEntropy);
+}
+
+}  // namespace
+
+RangeEstimator RangeEstimator::Parse(std::string_view text) {
+  const auto colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  for (size_t i = 0; i < std::size(kMethodNames); ++i) {
+    if (kMethodNames[i] != name) continue;
+    RangeEstimator estimator;
+    estimator.method = static_cast<RangeMethod>(i);
+    if (colon == std::string_view::npos) return estimator;
+    if (estimator.method != RangeMethod::kPercentile) break;
+    const std::string_view number = text.substr(colon + 1);
+    const auto [end, error] =
+        std::from_chars(number.data(), number.data() + number.size(), estimator.percentile);
+    if (error == std::errc() && end == number.data() + number.size() && estimator.percentile > 50 &&
+        estimator.percentile <= 100) {
+      return estimator;
+    }
+    Fail(ErrorCode::kInvalidArgument, "range estimator '", text,
+         "'; expected a percentile above 50 and up to 100, such as percentile:99.99");
+  }
+  Fail(ErrorCode::kInvalidArgument, "range estimator '", text,
+       "'; expected minmax, percentile, percentile:P, mse, entropy or auto");
+}
+
+std::string RangeEstimator::Name() const {
+  std::string name(kMethodNames[static_cast<size_t>(method)]);
+  if (method == RangeMethod::kPercentile && percentile != RangeEstimator().percentile) {
+    char digits[32];
+    const auto [end, error] = std::to_chars(digits, digits + sizeof(digits), percentile);
+    OCTET_INVARIANT(error == std::errc());
+    name.append(1, ':').append(digits, end);
+  }
+  return name;
+}
+
+RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statistics,
+                          const RangeEstimator& estimator, IntFormat format, bool symmetric) {
+  if (statistics.non_finite() != 0) {
+    Fail(ErrorCode::kBadData, "range of value '", name, "': ", statistics.non_finite(), " of ",
+         statistics.elements() + statistics.non_finite(),
+         " calibration values are NaN or infinite; expected none");
+  }
+  if (statistics.elements() == 0) {
+    Fail(ErrorCode::kBadData, "range of value '", name, "': calibration saw no values");
+  }
+  const ValueDensity density(statistics);
+  const Problem problem{density, format, symmetric, name};
+  RangeChoice choice;
+  switch (estimator.method) {
+    case RangeMethod::kMinMax: choice = problem.MinMax(); break;
+    case RangeMethod::kPercentile: choice = PercentileRange(problem, estimator.percentile); break;
+    case RangeMethod::kMse: choice = MseRange(problem); break;
+    case RangeMethod::kEntropy: choice = EntropyRange(problem); break;
+    case RangeMethod::kAuto: {
+      choice = problem.MinMax();
+      const RangeChoice clipped = MseRange(problem);
+      if (clipped.mse < choice.mse * (1 - kAutoMargin)) choice = clipped;
+      break;
+    }
+  }
+  choice.clipped_fraction = density.CountOutside(choice.lo, choice.hi) / density.count();
+  return choice;
+}
+
+double ExpectedMse(const ValueStatistics& statistics, const ScaleZero& grid, IntFormat format) {
+  if (statistics.elements() == 0) return 0;
+  const ValueDensity density(statistics);
+  return density.SquaredError(grid, format) / density.count();
+}
+
+}  // namespace octet
