@@ -1,0 +1,65 @@
+// The domain octet: INT8 operators that lowering makes. Their scales are attributes or further
+// inputs, which do not bear on shapes. The integer attribute output_dtype, a TensorProto number,
+// says the output's element type; without it that is the first input's.
+#include "graph/ops_context.h"
+
+namespace octet {
+namespace {
+
+constexpr std::string_view kOctet = "octet";
+
+DType OutputType(const InferContext& c) {
+  return c.node().Has("output_dtype") ? DTypeAttribute(c, "output_dtype", 0) : Input(c, 0).dtype;
+}
+
+// x [N,C,...], w [OC,C/group,...]
+void InferQConv(InferContext& c) { InferConvOutput(c, 0, 1, OutputType(c)); }
+
+// x [...,K], w [K,N], or [N,K] with transB
+void InferQGemm(InferContext& c) {
+  const DType dtype = OutputType(c);
+  auto x = InputDims(c, 0);
+  const auto w = InputDims(c, 1, 2);
+  if (!x) return c.SetOutput(0, ValueType::Unranked(dtype));
+  if (x->empty()) FailNode(c.node(), "input 0 is a scalar");
+  const size_t t = c.node().GetInt("transB", 0) != 0 ? 1 : 0;
+  if (w) (void)Equal(c, x->back(), (*w)[t], "inner dimensions");
+  x->back() = w ? (*w)[1 - t] : Dim();
+  c.SetOutput(0, MakeType(dtype, *x));
+}
+
+void InferQAdd(InferContext& c) {
+  const auto a = InputDims(c, 0);
+  const auto b = InputDims(c, 1);
+  if (a && b && a->size() != b->size())
+    FailNode(c.node(), "inputs ", ToString(*a), " and ", ToString(*b));
+  if (!a) return c.SetOutput(0, ValueType::Unranked(OutputType(c)));
+  Dims out = *a;
+  for (size_t i = 0; b && i < out.size(); ++i)
+    out[i] = Equal(c, out[i], (*b)[i], Cat("dimensions ", i, " of the inputs:"));
+  c.SetOutput(0, MakeType(OutputType(c), out));
+}
+
+void InferQAveragePool(InferContext& c) { InferPoolOutput(c, false, OutputType(c)); }
+void InferQGlobalAveragePool(InferContext& c) { InferGlobalPoolOutput(c, false, OutputType(c)); }
+
+void InferQLookup(InferContext& c) {
+  ValueType type = Input(c, 0);
+  type.dtype = OutputType(c);
+  c.SetOutput(0, std::move(type));
+}
+
+constexpr OpInfo kRows[] = {
+    {"QConv", kOctet, 2, -1, InferQConv},
+    {"QGemm", kOctet, 2, -1, InferQGemm},
+    {"QAdd", kOctet, 2, -1, InferQAdd},
+    {"QAveragePool", kOctet, 1, -1, InferQAveragePool},
+    {"QGlobalAveragePool", kOctet, 1, -1, InferQGlobalAveragePool},
+    {"QLookup", kOctet, 1, -1, InferQLookup},
+};
+
+}  // namespace
+
+std::span<const OpInfo> OctetOps() { return kRows; }
+
+}  // namespace octet
