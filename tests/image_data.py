@@ -23,10 +23,10 @@ def read_image(path, preset):
     return np.ascontiguousarray(preset(pixels).transpose(2, 0, 1))
 
 
-def read_rows(folder, preset):
-    """Images (rows, 3, H, W) f32 and labels (rows,) of labels.csv, in file order."""
+def read_rows(folder, preset, which=slice(None)):
+    """Images (rows, 3, H, W) f32 and labels (rows,) of labels.csv, in file order; all or a slice of them."""
     folder = pathlib.Path(folder)
     with open(folder / "labels.csv", newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
+        rows = list(csv.DictReader(text))[which]
     images = np.stack([read_image(folder / row["file"], preset) for row in rows])
     return images, np.array([int(row["label"]) for row in rows])

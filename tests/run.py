@@ -115,9 +115,11 @@ class Lines(unittest.TestResult):
         self.start = time.monotonic()
 
     def _add(self, state, test, detail=""):
-        module, _, rest = test.id().partition(".")
-        name = f"{module}.{rest.split('.', 1)[-1].removeprefix('test_')}"
-        self.report.add(state, name, time.monotonic() - self.start, detail)
+        if isinstance(test, unittest.TestCase):
+            module = test.id().partition(".")[0]
+            self.report.add(state, f"{module}.{short_name(test)}", time.monotonic() - self.start, detail)
+        else:  # a whole class that could not be set up: "setUpClass (module.Class)"
+            self.report.add(state, test.id().partition("(")[2].rstrip(")"), None, detail)
 
     def addSuccess(self, test):
         self._add("passed", test)
@@ -136,6 +138,10 @@ class Lines(unittest.TestResult):
             self._add("failed", subtest, self._exc_info_to_string(err, test))
 
 
+def short_name(test):
+    return test.id().rsplit(".", 1)[-1].removeprefix("test_")
+
+
 def tests_in(suite):
     for item in suite:
         if isinstance(item, unittest.TestSuite):
@@ -152,9 +158,8 @@ def run_python(wanted, report):
     for module in MODULES:
         if not wanted(module, None):
             continue
-        for test in load(module):
-            if wanted(module, test.id().rsplit(".", 1)[-1].removeprefix("test_")):
-                test.run(Lines(report))
+        chosen = [test for test in load(module) if wanted(module, short_name(test))]
+        unittest.TestSuite(chosen).run(Lines(report))
 
 
 def chooser(only):
@@ -178,7 +183,7 @@ def list_checks():
     print("unit")
     for module in MODULES:
         for test in load(module):
-            print(f"{module}.{test.id().rsplit('.', 1)[-1].removeprefix('test_')}")
+            print(f"{module}.{short_name(test)}")
     return 0
 
 
