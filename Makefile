@@ -1,6 +1,7 @@
 # The ways into Octet. `make` alone says what there is.
 #
-# `make demo` and `make test` install what they need (tools/setup) and do everything else themselves.
+# `make demo` and `make test` install what they need (tools/setup) and do everything else
+# themselves.
 
 SHELL := /bin/bash
 CMAKE := cmake --log-level=WARNING
@@ -56,7 +57,8 @@ clang: setup-check
 	@cmake --build build/clang -j $(JOBS)
 	@$(PYTHON) tests/run.py --build build/clang --jobs $(JOBS) --only unit
 
-# The unit tests run every instruction set of this CPU side by side; here the whole road takes the portable one.
+# The unit tests run every instruction set of this CPU side by side; here the whole road takes the
+# portable one.
 portable: test-build
 	@OCTET_FORCE_ISA=portable $(PYTHON) tests/run.py --build build/release --jobs $(JOBS) \
 	  --only unit --only road --only invariance
@@ -69,7 +71,7 @@ fuzz: setup-check
 	  found=build/fuzz/found/$$fuzzer; mkdir -p $$found; \
 	  echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
 	  "$$(find build/fuzz -name $$fuzzer -type f -perm -u+x | head -1)" \
-	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 	    -artifact_prefix=$$found/ $$found fuzz/corpus/$${fuzzer#fuzz_}; \
 	done
 

@@ -1,4 +1,5 @@
-"""The committed network of demo/, its pictures, and its quantized forms: made once per test process."""
+"""The committed network of demo/, its pictures, and its quantized forms: made once per test
+process."""
 
 import functools
 import pathlib

@@ -1,4 +1,5 @@
-"""Folders of images with labels.csv, read as Octet's presets read them: the reference for its loader."""
+"""Folders of images with labels.csv, read as Octet's presets read them: the reference for its
+loader."""
 
 import csv
 import pathlib
@@ -24,7 +25,8 @@ def read_image(path, preset):
 
 
 def read_rows(folder, preset, which=slice(None)):
-    """Images (rows, 3, H, W) f32 and labels (rows,) of labels.csv, in file order; all or a slice of them."""
+    """Images (rows, 3, H, W) f32 and labels (rows,) of labels.csv, in file order; all or a slice of
+    them."""
     folder = pathlib.Path(folder)
     with open(folder / "labels.csv", newline="", encoding="utf-8") as text:
         rows = list(csv.DictReader(text))[which]

@@ -1,4 +1,5 @@
-"""Accuracy of one set of logits against labels and against a float reference; all means over rows."""
+"""Accuracy of one set of logits against labels and against a float reference; all means over
+rows."""
 
 import numpy as np
 

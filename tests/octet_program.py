@@ -1,4 +1,5 @@
-"""Runs the octet program, and says where it, its models and the real data are. For every Python test."""
+"""Runs the octet program, and says where it, its models and the real data are. For every Python
+test."""
 
 import dataclasses
 import json
@@ -17,7 +18,8 @@ OK, INTERNAL, USAGE, BAD_FILE, UNSUPPORTED, BAD_DATA, IO_ERROR, CHECK_FAILED = r
 
 
 def real_folder():
-    """Trained models and photographs for local checks: OCTET_REAL, or ../shared/real; None if absent."""
+    """Trained models and photographs for local checks: OCTET_REAL, or ../shared/real; None if
+    absent."""
     folder = pathlib.Path(os.environ.get("OCTET_REAL", ROOT.parent / "shared/real"))
     return folder if (folder / "mobilenet_v1_025_224.onnx").exists() else None
 
@@ -56,7 +58,8 @@ def run(*arguments, timeout=600, **environment):
     )
     if done.returncode < 0 or done.returncode > CHECK_FAILED:
         raise AssertionError(
-            f"{' '.join(command)}\n  ended with {done.returncode}, which is no documented exit code\n"
+            f"{' '.join(command)}\n"
+            f"  ended with {done.returncode}, which is no documented exit code\n"
             f"{done.stdout[-1000:]}{done.stderr[-3000:]}"
         )
     return Result(done.returncode, done.stdout, done.stderr)
@@ -83,5 +86,10 @@ def run_model(model, inputs, folder, *flags):
         path = folder / f"input_{index}.npy"
         np.save(path, array)
         arguments += ["--input", f"{name}={path}"]
-    listed = succeed("run", model, *arguments, "--output-dir", folder / "out", "--json", *flags).json
-    return {entry["name"]: np.load(folder / "out" / pathlib.Path(entry["file"]).name) for entry in listed}
+    listed = succeed(
+        "run", model, *arguments, "--output-dir", folder / "out", "--json", *flags
+    ).json
+    return {
+        entry["name"]: np.load(folder / "out" / pathlib.Path(entry["file"]).name)
+        for entry in listed
+    }

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Runs every check of Octet against one build and ends with one line: N passed, N failed, N skipped.
+"""Runs every check of Octet against one build.
 
-Groups: house (layers, format, kernel objects), unit (the C++ tests), and one per file in tests/interop
-and tests/end_to_end. `--only NAME` (repeatable) takes a group, or group.test; `--list` names them.
+The last line is the sum: N passed, N failed, N skipped.
+
+Groups: house (layers, format, kernel objects), unit (the C++ tests), and one per file in
+tests/interop and tests/end_to_end. `--only NAME` (repeatable) takes a group, or group.test;
+`--list` names them.
 """
 
 import argparse
@@ -27,7 +30,15 @@ HOUSE = {
 }
 
 # The Python groups, quick ones first.
-MODULES = ("road", "invariance", "bad_input", "node_tests", "float_parity", "qdq_in_ort", "real_accuracy")
+MODULES = (
+    "road",
+    "invariance",
+    "bad_input",
+    "node_tests",
+    "float_parity",
+    "qdq_in_ort",
+    "real_accuracy",
+)
 
 
 class Report:
@@ -92,7 +103,8 @@ def run_unit(build, jobs, wanted, report):
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):
         old.unlink()
-    command = ["ctest", "--test-dir", str(build), "--output-on-failure", "-j", str(jobs), "--timeout", "600"]
+    flags = f"--output-on-failure -j {jobs} --timeout 600".split()
+    command = ["ctest", "--test-dir", str(build), *flags]
     environment = os.environ | {"GTEST_OUTPUT": f"json:{folder}/"}
     code = subprocess.run(command, env=environment, check=False).returncode
     failures = sum(read_gtest(path, report) for path in sorted(folder.glob("*.json")))
@@ -117,7 +129,9 @@ class Lines(unittest.TestResult):
     def _add(self, state, test, detail=""):
         if isinstance(test, unittest.TestCase):
             module = test.id().partition(".")[0]
-            self.report.add(state, f"{module}.{short_name(test)}", time.monotonic() - self.start, detail)
+            self.report.add(
+                state, f"{module}.{short_name(test)}", time.monotonic() - self.start, detail
+            )
         else:  # a whole class that could not be set up: "setUpClass (module.Class)"
             self.report.add(state, test.id().partition("(")[2].rstrip(")"), None, detail)
 

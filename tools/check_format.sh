@@ -19,7 +19,8 @@ if [[ "${1:-}" == --fix ]]; then
   "$formatter" -i "${sources[@]}"
 elif ! "$formatter" --dry-run --Werror "${sources[@]}" 2>/dev/null; then
   for source in "${sources[@]}"; do
-    "$formatter" --dry-run --Werror "$source" 2>/dev/null || echo "check_format: $source is not formatted"
+    "$formatter" --dry-run --Werror "$source" 2>/dev/null ||
+      echo "check_format: $source is not formatted"
   done
   exit 1
 fi

@@ -1,5 +1,7 @@
-"""What Octet says to bad models, bad data and bad places to write: the documented exit code, a message that
-names the thing, and nothing half-written. Every case starts from one small good model and good data."""
+"""What Octet says to bad models, bad data and bad places to write: the documented exit code, a
+message that names the thing, and nothing half-written. Every case starts from one small good model
+and good data.
+"""
 
 import os
 import pathlib
@@ -55,8 +57,8 @@ def drawn_picture(row):
     """A gradient with a few noisy rows: neither constant nor noise."""
     rng = np.random.default_rng(row)
     y, x = np.mgrid[:SIDE, :SIDE]
-    picture = np.stack([8 * x + 5 * row, 8 * y, 4 * (x + y)], axis=-1) + 3 * rng.integers(0, 9, (SIDE, 1, 3))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    gradient = np.stack([8 * x + 5 * row, 8 * y, 4 * (x + y)], axis=-1)
+    return np.clip(gradient + 3 * rng.integers(0, 9, (SIDE, 1, 3)), 0, 255).astype(np.uint8)
 
 
 def flipped(content, count):
@@ -94,7 +96,8 @@ class BadInput(unittest.TestCase):
 
     def quantize(self, model=None, data=None, *flags):
         data = ("--data", data or self.data)
-        return run("quantize", model or self.model, *data, *PRESET, "-o", self.out, *flags, timeout=60)
+        arguments = (model or self.model, *data, *PRESET, "-o", self.out, *flags)
+        return run("quantize", *arguments, timeout=60)
 
     def refused(self, result, codes, *words):
         """One of the codes, every word in the message, nothing written."""
@@ -146,7 +149,8 @@ class BadInput(unittest.TestCase):
     def test_unknown_operator(self):
         model = small_model()
         model.graph.node[2].op_type = "Frobnicate"
-        self.refused(self.quantize(self.save(model)), UNSUPPORTED, "Frobnicate", model.graph.node[2].name)
+        result = self.quantize(self.save(model))
+        self.refused(result, UNSUPPORTED, "Frobnicate", model.graph.node[2].name)
 
     def test_unknown_domain(self):
         model = small_model()
@@ -249,7 +253,8 @@ class BadInput(unittest.TestCase):
         for position, content in flipped((self.data / "picture_3.jpg").read_bytes(), FLIPS):
             self.out.unlink(missing_ok=True)
             result = self.quantize(data=self.changed_picture(content))
-            self.survived(result, (BAD_FILE, BAD_DATA, UNSUPPORTED), f"bit flipped in byte {position}")
+            allowed = (BAD_FILE, BAD_DATA, UNSUPPORTED)
+            self.survived(result, allowed, f"bit flipped in byte {position}")
 
     def test_missing_picture(self):
         folder = self.changed_picture(b"")
@@ -258,7 +263,8 @@ class BadInput(unittest.TestCase):
 
     def test_labels_that_leave(self):
         folder = self.changed_picture(b"")
-        (folder / "labels.csv").write_text("file,label\n../good/picture_0.jpg,1\n", encoding="utf-8")
+        text = "file,label\n../good/picture_0.jpg,1\n"
+        (folder / "labels.csv").write_text(text, encoding="utf-8")
         self.refused(self.quantize(data=folder), (BAD_FILE, BAD_DATA), "../good/picture_0.jpg")
 
     def test_bad_label(self):
@@ -279,8 +285,9 @@ class BadInput(unittest.TestCase):
 
     def test_constant_pictures(self):
         shutil.rmtree(self.folder / "constant", ignore_errors=True)
-        grey = write_pictures(self.folder / "constant", lambda row: np.full((SIDE, SIDE, 3), 90, np.uint8))
-        self.refused(self.quantize(data=grey), BAD_DATA, "constant")
+        grey = np.full((SIDE, SIDE, 3), 90, np.uint8)
+        folder = write_pictures(self.folder / "constant", lambda row: grey)
+        self.refused(self.quantize(data=folder), BAD_DATA, "constant")
 
     def arrays(self, change=None):
         rng = np.random.default_rng(3)
@@ -374,7 +381,8 @@ class BadInput(unittest.TestCase):
             self.place.chmod(0o700)
 
     def limited(self, *arguments):
-        """octet with a file size limit below what it has to write: every write beyond fails with EFBIG."""
+        """octet with a file size limit below what it has to write: every write beyond fails with
+        EFBIG."""
 
         def limit():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -396,10 +404,9 @@ class BadInput(unittest.TestCase):
 
     def test_full_disk(self):
         """A file system of one page, in a mount namespace of its own."""
-        script = (
-            'mount -t tmpfs -o size=4k octet "$0" || exit 90; "$@"; code=$?; echo "left: $(ls -A "$0")"; exit $code'
-        )
-        shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(self.place)]
+        script = 'mount -t tmpfs -o size=4k octet "$0" || exit 90; "$@"; code=$?; '
+        script += 'echo "left: $(ls -A "$0")"; exit $code'
+        shell = "unshare --user --map-root-user --mount sh -c".split() + [script, str(self.place)]
         if subprocess.run([*shell, "true"], capture_output=True, check=False).returncode != 0:
             self.skipTest("no mount namespaces here; test_refused_writes stands in")
         command = [PROGRAM, "quantize", self.model, "--data", self.data, *PRESET, "-o", self.out]
@@ -412,7 +419,8 @@ class BadInput(unittest.TestCase):
     def test_statistics_of_another_model(self):
         statistics = self.folder / "other.safetensors"
         net = Network("other", (3, SIDE, SIDE), seed=10)
-        other = self.save(net.model(net.classifier(net.relu(net.conv("input", 6, 3)), 4)), "other.onnx")
+        classified = net.classifier(net.relu(net.conv("input", 6, 3)), 4)
+        other = self.save(net.model(classified), "other.onnx")
         succeed("calibrate", other, "--data", self.data, *PRESET, "-o", statistics)
         result = self.quantize(None, None, "--stats", statistics)
         self.refused(result, (USAGE, BAD_DATA, BAD_FILE), "other.safetensors")

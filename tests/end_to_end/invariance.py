@@ -1,4 +1,5 @@
-"""The statistics file is the same bytes for every batch size, thread count and way of splitting the data."""
+"""The statistics file is the same bytes for every batch size, thread count and way of splitting the
+data."""
 
 import unittest
 

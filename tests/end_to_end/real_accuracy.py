@@ -1,4 +1,5 @@
-"""What issue A promises on the trained networks of OCTET_REAL: default recipe, judged on unseen photographs."""
+"""What issue A promises on the trained networks of OCTET_REAL: default recipe, judged on unseen
+photographs."""
 
 import json
 import unittest
@@ -63,7 +64,8 @@ def iou(box, others):
 
 
 def priors(width=320, height=240):
-    """The detector's (4420, 4) anchor boxes as centre x, y, width, height in 0...1 (Ultra-Light, RFB-320)."""
+    """The detector's (4420, 4) anchor boxes as centre x, y, width, height in 0...1 (Ultra-Light,
+    RFB-320)."""
     rows = []
     for stride, sides in ((8, (10, 16, 24)), (16, (32, 48)), (32, (64, 96)), (64, (128, 192, 256))):
         for j in range(-(-height // stride)):
@@ -74,7 +76,8 @@ def priors(width=320, height=240):
 
 
 def decode(offsets):
-    """The network's box offsets from the anchors (variances 0.1 and 0.2) as corners x1, y1, x2, y2."""
+    """The network's box offsets from the anchors (variances 0.1 and 0.2) as corners x1, y1, x2,
+    y2."""
     anchor = priors()
     centre = anchor[:, :2] + 0.1 * offsets[:, :2] * anchor[:, 2:]
     size = anchor[:, 2:] * np.exp(0.2 * offsets[:, 2:])
@@ -112,8 +115,13 @@ class FaceDetector(unittest.TestCase):
         for index, image in enumerate(images):
             path = folder / f"image_{index}.npy"
             np.save(path, image[None])
-            cases.append({"model": str(model), "inputs": {"input": str(path)},
-                          "output_dir": str(folder / model.stem / str(index))})
+            cases.append(
+                {
+                    "model": str(model),
+                    "inputs": {"input": str(path)},
+                    "output_dir": str(folder / model.stem / str(index)),
+                }
+            )
         listing = folder / "cases.json"
         listing.write_text(json.dumps(cases), encoding="utf-8")
         answers = succeed("run", "--batch-file", listing, "--json", *flags).json
@@ -126,8 +134,8 @@ class FaceDetector(unittest.TestCase):
         return found
 
     def test_boxes(self):
-        """At least 97 % of the float model's boxes have an INT8 box at an overlap of 0.9; half of the
-        photographs calibrate, the other half judge."""
+        """At least 97 % of the float model's boxes have an INT8 box at an overlap of 0.9; half of
+        the photographs calibrate, the other half judge."""
         real = need_real()
         folder = fresh_folder("faces")
         model, quantized = real / "face_rfb_320.onnx", folder / "quantized.onnx"

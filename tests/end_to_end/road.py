@@ -112,14 +112,16 @@ class Road(unittest.TestCase):
         folder = fresh_folder("stages")
         stage = folder / "smooth.onnx"
         data = ("--data", DATA, *PRESET, "--samples", 16)
-        succeed("quantize", MODEL, *data, "--save-stage", f"smooth={stage}", "-o", folder / "q.onnx")
+        succeed(
+            "quantize", MODEL, *data, "--save-stage", f"smooth={stage}", "-o", folder / "q.onnx"
+        )
         images, _ = read_rows(DATA, PRESETS["imagenet-tf"], slice(100, 104))
         name = onnx.load(str(MODEL)).graph.input[0].name
         before = run_model(MODEL, {name: images}, fresh_folder("before"))
         after = run_model(stage, {name: images}, fresh_folder("after"))
         (first,), (second,) = before.values(), after.values()
-        # Rescaled weights round anew, once per weight: as many float32 roundings again as in float_parity.py,
-        # whose bound for networks of this size is below 2e-4 of the range.
+        # Rescaled weights round anew, once per weight: as many float32 roundings again as in
+        # float_parity.py, whose bound for networks of this size is below 2e-4 of the range.
         self.assertLess(np.abs(first - second).max() / np.ptp(first), 2e-4)
 
     def test_demo(self):

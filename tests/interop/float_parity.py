@@ -1,15 +1,17 @@
 """Octet's float run beside ONNX Runtime's, output by output, on generated and on real models.
 
-The bound. Both compute the same float32 operators and differ only in the order of their sums. A sum of K
-products, each rounding an independent half unit u = 2^-24 of a partial sum, is off by about u * sqrt(K) of
-the size of its result (the K/2 partial sums that count, times sqrt(2) for two programs that both round).
-Where each layer keeps the size of what passes (these nets are normalised), the errors of the layers that
-a path crosses add up, at worst linearly, and an output is allowed the sum over all Conv, Gemm and MatMul:
+The bound. Both compute the same float32 operators and differ only in the order of their sums. A sum
+of K products, each rounding an independent half unit u = 2^-24 of a partial sum, is off by about
+u * sqrt(K) of the size of its result (the K/2 partial sums that count, times sqrt(2) for two
+programs that both round). Where each layer keeps the size of what passes (these nets are
+normalised), the errors of the layers that a path crosses add up, at worst linearly, and an output
+is allowed the sum over all Conv, Gemm and MatMul:
 
     max |octet - onnxruntime| / (max - min of the output) <= SPREAD * u * sum of sqrt(K)
 
-SPREAD = 4: the largest of up to 10^5 outputs lies within 4.5 deviations, and a range is at least two of them,
-which leaves 4 after rounding up. One missing bias or a wrong border is off by 10^3 times as much.
+SPREAD = 4: the largest of up to 10^5 outputs lies within 4.5 deviations, and a range is at least
+two of them, which leaves 4 after rounding up. One missing bias or a wrong border is off by 10^3
+times as much.
 """
 
 import math
@@ -93,7 +95,8 @@ class FloatParity(unittest.TestCase):
             self.compare(real / "face_rfb_320.onnx", {"input": image})
 
     def test_real_image_loader(self):
-        """`octet eval` on 200 photographs: reading, preprocessing and network give the known accuracy."""
+        """`octet eval` on 200 photographs: reading, preprocessing and network give the known
+        accuracy."""
         real = need_real()
         data = real / "imagenet_200"
         figures = succeed(

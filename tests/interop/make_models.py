@@ -1,9 +1,10 @@
-"""Makes the ONNX models of the tests: ResNet-18/50 and MobileNetV2 shapes, and small nets with one idea each.
+"""Makes the ONNX models of the tests: ResNet-18/50 and MobileNetV2 shapes, and small nets with one
+idea each.
 
-Weights are He-initialised from a fixed seed. BatchNormalization is left unfolded and gets the statistics
-of what really reaches it (two smooth random images are carried along while the net is built, one
-operator at a time, by ONNX Runtime), jittered per channel: so the variance of activations stays sane through
-depth and the output depends on the input, as in a trained network.
+Weights are He-initialised from a fixed seed. BatchNormalization is left unfolded and gets the
+statistics of what really reaches it (two smooth random images are carried along while the net is
+built, one operator at a time, by ONNX Runtime), jittered per channel: so the variance of
+activations stays sane through depth and the output depends on the input, as in a trained network.
 """
 
 import argparse
@@ -20,7 +21,8 @@ IR_VERSION = 8
 
 
 def smooth_images(rng, shape):
-    """Random blobs with a little noise, about unit variance: nearer to photographs than white noise."""
+    """Random blobs with a little noise, about unit variance: nearer to photographs than white
+    noise."""
     coarse = rng.standard_normal(shape[:-2] + tuple(max(1, s // 16) for s in shape[-2:]))
     for axis in (-2, -1):
         coarse = np.repeat(coarse, -(-shape[axis] // coarse.shape[axis]), axis=axis)
@@ -79,7 +81,8 @@ class Network:
         return self.values[x].shape[1]
 
     def conv(self, x, out, kernel, stride=1, groups=1, bias=False, pads=None, **attributes):
-        """He-initialised convolution; as many spatial dimensions as x has; 'same' padding by default."""
+        """He-initialised convolution; as many spatial dimensions as x has; 'same' padding by
+        default."""
         spatial = self.values[x].ndim - 2
         fan_in = self.channels(x) // groups * kernel**spatial
         shape = (out, self.channels(x) // groups) + (kernel,) * spatial
@@ -231,7 +234,8 @@ def conv_1d():
 
 
 def inception():
-    """Branches joined by Concat: 1x1, 3x3, 5x5, average pool that leaves padding out of the count."""
+    """Branches joined by Concat: 1x1, 3x3, 5x5, average pool that leaves padding out of the
+    count."""
     net = Network("inception", (3, 32, 32), seed=104)
     x = conv_bn_relu(net, "input", 24, 3)
     window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}
@@ -268,7 +272,8 @@ MODELS = {
 
 
 def make(names, folder):
-    """Writes the named models that are not there yet (or older than this file); their paths by name."""
+    """Writes the named models that are not there yet (or older than this file); their paths by
+    name."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}

@@ -1,17 +1,20 @@
 """The backend node tests of ONNX itself, for every operator that Octet knows.
 
-The cases come from the `onnx` package; they are written once into build/tests/node and handed to a few
-`octet run --batch-file` processes. Each case ends as
+The cases come from the `onnx` package; they are written once into build/tests/node and handed to a
+few `octet run --batch-file` processes. Each case ends as
 
     passed       every output has the expected type, shape and values (floats as the onnx runner
                  compares: rtol 1e-3, atol 1e-7 or the case's own; integers exactly)
-    unsupported  it holds an operator that node_tests_operators.txt does not list, or a type that .npy does
-                 not have, or it is on node_tests_refused.txt with the reason; Octet refused it
+    unsupported  Octet refused it, and it holds an operator that node_tests_operators.txt does not
+                 list, or it is on node_tests_refused.txt with the reason
     failed       anything else: a wrong value, a refusal that nobody wrote down, or a success that
                  node_tests_refused.txt says does not happen
 
-The batch file is a JSON list of {"model", "inputs": {name: file}, "output_dir"}; the answer is a list as
-long of {"ok": true, "outputs": [{"name", "file"}]} or {"ok": false, "exit_code": n, "error": text}.
+Cases of types that .npy does not have are left out and counted.
+
+The batch file is a JSON list of {"model", "inputs": {name: file}, "output_dir"}; the answer is a
+list as long of {"ok": true, "outputs": [{"name", "file"}]} or {"ok": false, "exit_code": n,
+"error": text}.
 """
 
 import collections
@@ -103,7 +106,8 @@ def run_batch(cases):
     """The answers of one octet process; of one process per case where that process died."""
     outputs = SCRATCH / "node_outputs"
     batch = [
-        {"model": c["model"], "inputs": c["inputs"], "output_dir": str(outputs / c["name"])} for c in cases
+        {"model": c["model"], "inputs": c["inputs"], "output_dir": str(outputs / c["name"])}
+        for c in cases
     ]
     listing = SCRATCH / "node_batch.json"
     listing.write_text(json.dumps(batch), encoding="utf-8")
@@ -127,7 +131,9 @@ def compare(case, answer):
             return f"no output {name}"
         got = np.load(SCRATCH / "node_outputs" / case["name"] / pathlib.Path(files[name]).name)
         if got.dtype != expected.dtype or got.shape != expected.shape:
-            return f"{name}: {got.dtype}{list(got.shape)}, not {expected.dtype}{list(expected.shape)}"
+            return (
+                f"{name}: {got.dtype}{list(got.shape)}, not {expected.dtype}{list(expected.shape)}"
+            )
         if expected.dtype.kind != "f":
             if not np.array_equal(got, expected):
                 return f"{name}: {np.count_nonzero(got != expected)} of {expected.size} differ"
@@ -144,7 +150,8 @@ def judge(case, answer, operators, refused):
         return "failed", wrong
     listed = [pattern for pattern in refused if fnmatch.fnmatch(case["name"], pattern)]
     if answer["ok"]:
-        return ("failed", f"passes, but '{listed[0]}' says it is refused") if listed else ("passed", "")
+        stale = f"passes, but '{listed[0]}' says it is refused" if listed else ""
+        return "failed" if listed else "passed", stale
     unknown = [name for name in case["operators"] if name not in operators]
     if unknown and answer["exit_code"] == UNSUPPORTED:
         return "unsupported", f"operator {unknown[0]}"
@@ -155,7 +162,8 @@ def judge(case, answer, operators, refused):
 
 class NodeTests(unittest.TestCase):
     def test_backend(self):
-        operators, refused = read_list("node_tests_operators.txt"), read_list("node_tests_refused.txt")
+        operators = read_list("node_tests_operators.txt")
+        refused = read_list("node_tests_refused.txt")
         cases = all_cases()
         usable = [case for case in cases if case["representable"]]
         shutil.rmtree(SCRATCH / "node_outputs", ignore_errors=True)

@@ -1,8 +1,9 @@
-"""ONNX Runtime's quantize_static beside Octet: what its calibrators reach on the same model and rows.
+"""ONNX Runtime's quantize_static beside Octet: what its calibrators reach on the same model and
+rows.
 
 For each calibrator (MinMax, Entropy, Percentile): per-channel weights, QDQ, uint8 activations, int8
-weights, calibrated on the first rows of labels.csv and judged on the rest. Prints JSON; the result is kept in
---cache under a name that holds the hash of model, data and settings.
+weights, calibrated on the first rows of labels.csv and judged on the rest. Prints JSON; the result
+is kept in --cache under a name that holds the hash of model, data and settings.
 """
 
 import argparse
@@ -85,7 +86,10 @@ def measure(model, images, labels, calibration_rows, threads):
     report = {
         "calibration_rows": len(first),
         "evaluation_rows": len(rest),
-        "float": {"top1": top_k(reference, rest_labels, 1), "top5": top_k(reference, rest_labels, 5)},
+        "float": {
+            "top1": top_k(reference, rest_labels, 1),
+            "top5": top_k(reference, rest_labels, 5),
+        },
     }
     with tempfile.TemporaryDirectory() as scratch:
         for method in METHODS:
@@ -125,7 +129,9 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cache", help="folder for finished reports, e.g. build/peers")
     args = parser.parse_args()
-    report = peers(args.model, args.data, args.preset, args.calibration_rows, args.threads, args.cache)
+    report = peers(
+        args.model, args.data, args.preset, args.calibration_rows, args.threads, args.cache
+    )
     json.dump(report, sys.stdout, indent=1)
     print()
     return 0

@@ -1,9 +1,11 @@
-"""Octet's QDQ files in ONNX Runtime: they pass the onnx checker, load, and give the codes that Octet gives.
+"""Octet's QDQ files in ONNX Runtime: they pass the onnx checker, load, and give the codes that
+Octet gives.
 
-Every QuantizeLinear output of an activation becomes a graph output of a copy, which ONNX Runtime runs; Octet
-runs the file itself on its INT8 kernels (`octet run --int8 --dump-codes DIR`, which writes one .npy per
-quantized value and lists them in DIR/codes.json as [{"name", "file"}]). Bound (issue A): at least 99.5 % of
-all codes equal and none off by more than 2; what differs are rounding ties that the two multiply differently.
+Every QuantizeLinear output of an activation becomes a graph output of a copy, which ONNX Runtime
+runs; Octet runs the file itself on its INT8 kernels (`octet run --int8 --dump-codes DIR`, which
+writes one .npy per quantized value and lists them in DIR/codes.json as [{"name", "file"}]). Bound
+(issue A): at least 99.5 % of all codes equal and none off by more than 2; what differs are rounding
+ties that the two multiply differently.
 """
 
 import json
@@ -22,7 +24,8 @@ MAX_DIFFERENCE = 2
 
 
 def has_vnni():
-    """Without it ONNX Runtime's u8s8 kernels saturate at 16 bits; its float run of Q and DQ then serves."""
+    """Without it ONNX Runtime's u8s8 kernels saturate at 16 bits; its float run of Q and DQ then
+    serves."""
     flags = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     return "avx512_vnni" in flags or "avx_vnni" in flags
 
@@ -57,7 +60,7 @@ def ort_codes(path, feeds, folder):
 
 def octet_codes(path, feeds, folder):
     """{name: codes} by Octet's INT8 kernels."""
-    (name, array), = feeds.items()
+    ((name, array),) = feeds.items()
     np.save(folder / "input.npy", array)
     dump = folder / "codes"
     flags = ("--int8", "--dump-codes", dump, "--output-dir", folder / "out")
