@@ -290,7 +290,7 @@ std::map<std::string, int64_t> OpsetsOf(const onnx::ModelProto& model) {
   if (model.ir_version() < 3)
     opsets.emplace("", 1);  // before IR version 3 there was no opset_import
   const auto it = opsets.find("");
-  if (it == opsets.end()) Fail(ErrorCode::kBadFile, "opset_import lacks the domain ai.onnx");
+  if (it == opsets.end()) Fail(ErrorCode::kUnsupported, "opset_import lacks the domain ai.onnx");
   if (it->second < 1)
     Fail(ErrorCode::kBadFile, "operator set ", it->second, " of ai.onnx; expected 1 or above");
   if (it->second > kNewestOpset) {

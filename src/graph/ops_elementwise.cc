@@ -68,6 +68,14 @@ void InferMax(InferContext& c) {
   PropagateBinary(c, [](int64_t a, int64_t b) -> std::optional<int64_t> { return std::max(a, b); });
 }
 
+void InferNeg(InferContext& c) {
+  InferSameAsFirst(c);
+  if (c.partial(0) == nullptr) return;
+  PartialInts out = *c.partial(0);
+  for (PartialInt& e : out.elements) e = {e.value ? CheckedSub(0, *e.value) : std::nullopt, {}};
+  c.SetPartial(0, std::move(out));
+}
+
 // The exponent may be of another type than the base.
 void InferPow(InferContext& c) {
   const auto a = InputDims(c, 0);
@@ -170,7 +178,7 @@ constexpr OpInfo kRows[] = {
     {"Log", "", 1, 1, InferSameAsFirst},
     {"Sqrt", "", 1, 1, InferSameAsFirst},
     {"Reciprocal", "", 1, 1, InferSameAsFirst},
-    {"Neg", "", 1, 1, InferSameAsFirst},
+    {"Neg", "", 1, 1, InferNeg},
     {"Abs", "", 1, 1, InferSameAsFirst},
     {"Floor", "", 1, 1, InferSameAsFirst},
     {"Ceil", "", 1, 1, InferSameAsFirst},

@@ -238,6 +238,11 @@ void InferOneHot(InferContext& c) {
   if (depth != nullptr && depth->elements.size() == 1 && depth->elements[0].value) {
     n = *depth->elements[0].value;
     if (!n.known()) FailNode(c.node(), "depth is ", n.value);
+  } else if (const auto real = KnownFloats(c, 1); real && real->size() == 1) {
+    if (!(real->front() >= 0.0F && real->front() <= static_cast<float>(kMaxDim))) {
+      FailNode(c.node(), "depth is ", real->front());
+    }
+    n = static_cast<int64_t>(real->front());
   }
   Dims out = *indices;
   out.insert(out.begin() + axis, n);

@@ -17,13 +17,16 @@ DType ZeroPointType(const InferContext& c, size_t zero, DType otherwise) {
 void CheckScale(const InferContext& c, const std::optional<Dims>& x, size_t scale, size_t zero) {
   const auto s = InputDims(c, scale);
   if (c.has(zero)) {
+    // A scalar and a vector of one number are taken for each other: ONNX's own test models do.
     const auto z = InputDims(c, zero);
-    if (s && z && s->size() != z->size()) {
+    const bool single = s && z && Product(c, *s).value == 1 && Product(c, *z).value == 1;
+    if (s && z && !single && s->size() != z->size()) {
       FailNode(c.node(), "scale ", ToString(*s), " and zero point ", ToString(*z),
                ", expected one shape");
     }
-    for (size_t i = 0; s && z && i < s->size(); ++i)
+    for (size_t i = 0; s && z && !single && i < s->size(); ++i) {
       (void)Equal(c, (*s)[i], (*z)[i], "sizes of scale and zero point:");
+    }
   }
   if (!s || !x || s->empty() || c.node().GetInt("block_size", 0) != 0) return;
   if (s->size() != 1) FailNode(c.node(), "scale ", ToString(*s), ", expected a scalar or a vector");

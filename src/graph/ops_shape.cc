@@ -357,6 +357,34 @@ void InferPad(InferContext& c) {
   c.SetOutput(0, MakeType(dtype, out));
 }
 
+// keep_aspect_ratio_policy: one scale for all axes, the least ("not_larger") or greatest
+// ("not_smaller") of those that the sizes ask for; the products are rounded, halves up.
+void KeepAspectRatio(const InferContext& c, const std::vector<int64_t>& axes, const Dims& x,
+                     Dims* out) {
+  const std::string policy = c.node().GetString("keep_aspect_ratio_policy", "stretch");
+  if (policy == "stretch") return;
+  const bool larger = policy == "not_smaller";
+  if (!larger && policy != "not_larger")
+    FailNode(c.node(), "keep_aspect_ratio_policy is '", policy, "'");
+  std::optional<double> scale;
+  bool known = true;
+  for (int64_t a : axes) {
+    const auto i = static_cast<size_t>(NormalAxis(c, a, x.size()));
+    known = known && x[i].known() && (*out)[i].known() && x[i].value > 0;
+    if (!known) break;
+    const double s = static_cast<double>((*out)[i].value) / static_cast<double>(x[i].value);
+    if (!scale) scale = s;
+    scale = larger ? std::max(*scale, s) : std::min(*scale, s);
+  }
+  for (int64_t a : axes) {
+    const auto i = static_cast<size_t>(NormalAxis(c, a, x.size()));
+    const double size = known ? std::floor(*scale * static_cast<double>(x[i].value) + 0.5) : 0.0;
+    if (size > static_cast<double>(kMaxDim))
+      FailNode(c.node(), "an output of ", size, " along axis ", a);
+    (*out)[i] = known ? Dim(static_cast<int64_t>(size)) : Dim();
+  }
+}
+
 void InferResize(InferContext& c) {
   const DType dtype = Input(c, 0).dtype;
   const auto x = InputDims(c, 0);
@@ -376,16 +404,13 @@ void InferResize(InferContext& c) {
     return !dims || dims->front().value != 0;
   };
   if (given(3)) {
-    if (c.node().GetString("keep_aspect_ratio_policy", "stretch") != "stretch") {
-      for (int64_t a : axes) out[static_cast<size_t>(NormalAxis(c, a, x->size()))] = Dim();
-      return c.SetOutput(0, MakeType(dtype, out));
-    }
     const PartialInts* sizes = c.partial(3);
     if (sizes != nullptr) check(sizes->elements.size(), "sizes");
     for (size_t i = 0; i < axes.size(); ++i) {
       Dim& d = out[static_cast<size_t>(NormalAxis(c, axes[i], x->size()))];
       d = sizes != nullptr ? DimOf(sizes->elements[i]) : Dim();
     }
+    KeepAspectRatio(c, axes, *x, &out);
   } else if (given(2)) {
     const auto scales = KnownFloats(c, 2);
     if (scales) check(scales->size(), "scales");
