@@ -1,0 +1,380 @@
+// Depthwise convolution on vpdpbusd, channels across lanes: 64, 32 or 16 at a time (DepthwiseBlock).
+//
+// vpdpbusd sums four neighbouring bytes; NHWC has a channel's taps in different pixels. Two rounds of unpacks
+// turn four pixels into four vectors whose dwords hold one channel's four bytes; the packs of the epilogue undo
+// the order that leaves (pack.h). Two kernels:
+//   3x3   stride 1: a column of four input rows is interleaved once and used by three kernel columns and two
+//         output rows. Stride 2: columns of three rows, one of three carried over.
+//   taps  any filter, stride, dilation: taps in groups of four
+#include "kernels/epilogue_avx512vnni.h"
+
+#include <string.h>
+
+namespace octet::kernels {
+namespace {
+
+// The same operations on 64, 32 and 16 channels.
+struct Wide {
+  typedef __m512i Int;
+  typedef __m512 Float;
+  static constexpr int64_t kChannels = 64;
+  OCTET_INLINE Int Load(const void* p) { return _mm512_loadu_si512(p); }
+  OCTET_INLINE Int LoadSome(const void* p, uint64_t mask) { return _mm512_maskz_loadu_epi8(mask, p); }
+  OCTET_INLINE void Store(uint8_t* p, Int v) { _mm512_storeu_si512(p, v); }
+  OCTET_INLINE void StoreSome(uint8_t* p, uint64_t mask, Int v) { _mm512_mask_storeu_epi8(p, mask, v); }
+  OCTET_INLINE Int Set8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
+  OCTET_INLINE Int Set16(int v) { return _mm512_set1_epi16(static_cast<short>(v)); }
+  OCTET_INLINE Int Xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
+  OCTET_INLINE Int LowBytes(Int a, Int b) { return _mm512_unpacklo_epi8(a, b); }
+  OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm512_unpackhi_epi8(a, b); }
+  OCTET_INLINE Int LowWords(Int a, Int b) { return _mm512_unpacklo_epi16(a, b); }
+  OCTET_INLINE Int HighWords(Int a, Int b) { return _mm512_unpackhi_epi16(a, b); }
+  OCTET_INLINE Int Requantized(Int acc, const float* m) { return Requantize(AsAcc(acc), _mm512_loadu_ps(m)); }
+  OCTET_INLINE Int Pack32(Int a, Int b) { return _mm512_packs_epi32(a, b); }
+  OCTET_INLINE Int Pack16(Int a, Int b) { return _mm512_packus_epi16(a, b); }
+  OCTET_INLINE Int Add16(Int a, Int b) { return _mm512_adds_epi16(a, b); }
+  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) { return _mm512_min_epu8(_mm512_max_epu8(v, lo), hi); }
+  OCTET_INLINE Int Dot4(Int acc, Int x, Int w) { return AsInt(Dot(AsAcc(acc), x, w)); }
+};
+
+struct Middle {
+  typedef __m256i Int;
+  static constexpr int64_t kChannels = 32;
+  OCTET_INLINE Int Load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  OCTET_INLINE Int LoadSome(const void* p, uint64_t mask) {
+    return _mm256_maskz_loadu_epi8(static_cast<__mmask32>(mask), p);
+  }
+  OCTET_INLINE void Store(uint8_t* p, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  OCTET_INLINE void StoreSome(uint8_t* p, uint64_t mask, Int v) {
+    _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(mask), v);
+  }
+  OCTET_INLINE Int Set8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
+  OCTET_INLINE Int Set16(int v) { return _mm256_set1_epi16(static_cast<short>(v)); }
+  OCTET_INLINE Int Xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
+  OCTET_INLINE Int LowBytes(Int a, Int b) { return _mm256_unpacklo_epi8(a, b); }
+  OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm256_unpackhi_epi8(a, b); }
+  OCTET_INLINE Int LowWords(Int a, Int b) { return _mm256_unpacklo_epi16(a, b); }
+  OCTET_INLINE Int HighWords(Int a, Int b) { return _mm256_unpackhi_epi16(a, b); }
+  OCTET_INLINE Int Requantized(Int acc, const float* m) {
+    const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(m));
+    return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(65536.0F)));
+  }
+  OCTET_INLINE Int Pack32(Int a, Int b) { return _mm256_packs_epi32(a, b); }
+  OCTET_INLINE Int Pack16(Int a, Int b) { return _mm256_packus_epi16(a, b); }
+  OCTET_INLINE Int Add16(Int a, Int b) { return _mm256_adds_epi16(a, b); }
+  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) { return _mm256_min_epu8(_mm256_max_epu8(v, lo), hi); }
+  OCTET_INLINE Int Dot4(Int acc, Int x, Int w) { return _mm256_dpbusd_epi32(acc, x, w); }
+};
+
+struct Narrow {
+  typedef __m128i Int;
+  static constexpr int64_t kChannels = 16;
+  OCTET_INLINE Int Load(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  OCTET_INLINE Int LoadSome(const void* p, uint64_t mask) {
+    return _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), p);
+  }
+  OCTET_INLINE void Store(uint8_t* p, Int v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
+  OCTET_INLINE void StoreSome(uint8_t* p, uint64_t mask, Int v) {
+    _mm_mask_storeu_epi8(p, static_cast<__mmask16>(mask), v);
+  }
+  OCTET_INLINE Int Set8(int v) { return _mm_set1_epi8(static_cast<char>(v)); }
+  OCTET_INLINE Int Set16(int v) { return _mm_set1_epi16(static_cast<short>(v)); }
+  OCTET_INLINE Int Xor(Int a, Int b) { return _mm_xor_si128(a, b); }
+  OCTET_INLINE Int LowBytes(Int a, Int b) { return _mm_unpacklo_epi8(a, b); }
+  OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm_unpackhi_epi8(a, b); }
+  OCTET_INLINE Int LowWords(Int a, Int b) { return _mm_unpacklo_epi16(a, b); }
+  OCTET_INLINE Int HighWords(Int a, Int b) { return _mm_unpackhi_epi16(a, b); }
+  OCTET_INLINE Int Requantized(Int acc, const float* m) {
+    const __m128 v = _mm_mul_ps(_mm_cvtepi32_ps(acc), _mm_loadu_ps(m));
+    return _mm_cvtps_epi32(_mm_min_ps(v, _mm_set1_ps(65536.0F)));
+  }
+  OCTET_INLINE Int Pack32(Int a, Int b) { return _mm_packs_epi32(a, b); }
+  OCTET_INLINE Int Pack16(Int a, Int b) { return _mm_packus_epi16(a, b); }
+  OCTET_INLINE Int Add16(Int a, Int b) { return _mm_adds_epi16(a, b); }
+  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) { return _mm_min_epu8(_mm_max_epu8(v, lo), hi); }
+  OCTET_INLINE Int Dot4(Int acc, Int x, Int w) { return _mm_dpbusd_epi32(acc, x, w); }
+};
+
+template <class V>
+struct Quad {
+  typename V::Int v[4];
+};
+
+// Four pixels (already unsigned) -> dword per channel, in the order of pack.h.
+template <class V>
+OCTET_INLINE Quad<V> Interleave(typename V::Int p0, typename V::Int p1, typename V::Int p2, typename V::Int p3) {
+  const auto low01 = V::LowBytes(p0, p1), high01 = V::HighBytes(p0, p1);
+  const auto low23 = V::LowBytes(p2, p3), high23 = V::HighBytes(p2, p3);
+  return {{V::LowWords(low01, low23), V::HighWords(low01, low23), V::LowWords(high01, high23),
+           V::HighWords(high01, high23)}};
+}
+
+template <class V>
+OCTET_INLINE void DotQuad(Quad<V>* acc, const Quad<V>& x, const int8_t* w) {
+  OCTET_UNROLL
+  for (int j = 0; j < 4; ++j) acc->v[j] = V::Dot4(acc->v[j], x.v[j], V::Load(w + j * V::kChannels));
+}
+
+// One block of channels: its tables in the accumulators' order, and where it stands.
+template <class V, bool kFull>
+struct Block {
+  alignas(64) int32_t bias[V::kChannels];
+  alignas(64) float multiplier[V::kChannels];
+  const DepthwiseArgs* d;
+  const int8_t* w;
+  int64_t c, n;
+  uint64_t mask;
+
+  // vector j, lane l holds channels 16l + 4j .. + 3
+  static int64_t From(int64_t j, int64_t l) { return l * 16 + j * 4; }
+  static int64_t At(int64_t j, int64_t l) { return j * V::kChannels / 4 + l * 4; }
+
+  Block(const DepthwiseArgs& args, const int8_t* weight, int64_t channel)
+      : d(&args), w(weight), c(channel), n(args.channels - channel < V::kChannels ? args.channels - channel : V::kChannels),
+        mask(Mask64(n)) {
+    for (int64_t j = 0; j < 4; ++j)
+      for (int64_t l = 0; l < V::kChannels / 16; ++l) {
+        memcpy(bias + At(j, l), args.epilogue.bias + c + From(j, l), 16);
+        memcpy(multiplier + At(j, l), args.epilogue.multiplier + c + From(j, l), 16);
+      }
+  }
+
+  OCTET_INLINE typename V::Int Fetch(const uint8_t* pixel, uint64_t block_mask) {
+    if constexpr (kFull) return V::Load(pixel);
+    return V::LoadSome(pixel, block_mask);
+  }
+  [[nodiscard]] typename V::Int Pixel(const uint8_t* pixel) const {
+    const typename V::Int x = Fetch(pixel + c, mask);
+    return d->x_flip != 0 ? V::Xor(x, V::Set8(0x80)) : x;
+  }
+  [[nodiscard]] Quad<V> Bias() const {
+    Quad<V> acc;
+    OCTET_UNROLL
+    for (int j = 0; j < 4; ++j) acc.v[j] = V::Load(bias + j * V::kChannels / 4);
+    return acc;
+  }
+
+  // out: output pixel index
+  void Store(const Quad<V>& acc, int64_t out) const {
+    const EpilogueArgs& e = d->epilogue;
+    if (e.output != kStoreCodes || e.residual != kNoResidual) {
+      StoreInOrder(acc, out);
+      return;
+    }
+    typename V::Int q[4];
+    OCTET_UNROLL
+    for (int j = 0; j < 4; ++j) q[j] = V::Requantized(acc.v[j], multiplier + j * V::kChannels / 4);
+    const auto zero = V::Set16(e.y_zero_point);
+    auto codes = V::Pack16(V::Add16(V::Pack32(q[0], q[1]), zero), V::Add16(V::Pack32(q[2], q[3]), zero));
+    codes = V::Xor(V::Clamp8(codes, V::Load(e.lo + c), V::Load(e.hi + c)), V::Set8(e.y_flip));
+    uint8_t* y = d->y + out * d->channels + c;
+    if constexpr (kFull) {
+      V::Store(y, codes);
+    } else {
+      V::StoreSome(y, mask, codes);
+    }
+  }
+
+  // The rarer epilogues: through memory into channel order, then 16 channels at a time.
+  void StoreInOrder(const Quad<V>& acc, int64_t out) const {
+    const EpilogueArgs& e = d->epilogue;
+    alignas(64) int32_t permuted[V::kChannels], ordered[V::kChannels];
+    for (int j = 0; j < 4; ++j) memcpy(permuted + j * V::kChannels / 4, &acc.v[j], sizeof(acc.v[j]));
+    for (int64_t j = 0; j < 4; ++j)
+      for (int64_t l = 0; l < V::kChannels / 16; ++l) memcpy(ordered + From(j, l), permuted + At(j, l), 16);
+    uint8_t* y = d->y + out * d->channels * (e.output == kStoreCodes ? 1 : 4);
+    for (int64_t i = 0; i < n; i += 16) {
+      const Acc sum = AsAcc(_mm512_load_si512(ordered + i));
+      const __mmask16 some = Mask16(n - i);
+      if (e.output != kStoreCodes) {
+        StoreWide(e, sum, c + i, some, y);
+        continue;
+      }
+      const __m128i r = _mm_maskz_loadu_epi8(some, d->r + out * d->channels + c + i);
+      const __m512i v = RequantizeAdd(e, sum, _mm512_loadu_ps(e.multiplier + c + i), r);
+      const __m512i none = _mm512_setzero_si512();
+      const __m512i codes = _mm512_permutexvar_epi32(PackOrder(), PackCodes(v, none, none, none, e.y_zero_point));
+      const __m512i bounded = Bound(codes, _mm512_loadu_si512(e.lo + c + i), _mm512_loadu_si512(e.hi + c + i),
+                                    _mm512_set1_epi8(static_cast<char>(e.y_flip)));
+      _mm_mask_storeu_epi8(y + c + i, some, _mm512_castsi512_si128(bounded));
+    }
+  }
+};
+
+// Input rows of one or two output rows. Rows outside the image read the zero pixel, at step 0.
+struct Rows {
+  const uint8_t* base[4];
+  int64_t step[4];
+};
+
+Rows RowsAt(const DepthwiseArgs& d, int64_t first) {
+  Rows rows;
+  for (int64_t i = 0; i < 4; ++i) {
+    const int64_t iy = first + i;
+    const bool inside = iy >= 0 && iy < d.height;
+    rows.base[i] = inside ? d.x + iy * d.width * d.channels : d.zero_pixel;
+    rows.step[i] = inside ? d.channels : 0;
+  }
+  return rows;
+}
+
+// Column ix of kRows input rows, interleaved; the fourth of three repeats the third against zero weights.
+template <class V, bool kFull, int kRows>
+OCTET_INLINE Quad<V> Column(const Block<V, kFull>& b, const Rows& rows, int64_t ix) {
+  const uint8_t* p[4];
+  if (ix >= 0 && ix < b.d->width) {
+    OCTET_UNROLL
+    for (int i = 0; i < kRows; ++i) p[i] = rows.base[i] + ix * rows.step[i];
+  } else {
+    OCTET_UNROLL
+    for (int i = 0; i < kRows; ++i) p[i] = b.d->zero_pixel;
+  }
+  const auto third = b.Pixel(p[2]);
+  if constexpr (kRows == 3) {
+    return Interleave<V>(b.Pixel(p[0]), b.Pixel(p[1]), third, third);
+  } else {
+    return Interleave<V>(b.Pixel(p[0]), b.Pixel(p[1]), third, b.Pixel(p[3]));
+  }
+}
+
+// 3x3, stride 1: output rows oy and, where kTwo, oy + 1.
+template <class V, bool kFull, bool kTwo>
+void Row3x3Stride1(const Block<V, kFull>& b, int64_t oy) {
+  const DepthwiseArgs& d = *b.d;
+  constexpr int kRows = kTwo ? 4 : 3;
+  constexpr int64_t kHalf = 12 * V::kChannels, kKernelColumn = 4 * V::kChannels;
+  const Rows rows = RowsAt(d, oy - d.pad_top);
+  Quad<V> c0 = Column<V, kFull, kRows>(b, rows, -d.pad_left);
+  Quad<V> c1 = Column<V, kFull, kRows>(b, rows, 1 - d.pad_left);
+  for (int64_t ox = 0; ox < d.out_width; ++ox) {
+    const Quad<V> c2 = Column<V, kFull, kRows>(b, rows, ox + 2 - d.pad_left);
+    Quad<V> acc = b.Bias();
+    DotQuad<V>(&acc, c0, b.w);
+    DotQuad<V>(&acc, c1, b.w + kKernelColumn);
+    DotQuad<V>(&acc, c2, b.w + 2 * kKernelColumn);
+    b.Store(acc, oy * d.out_width + ox);
+    if constexpr (kTwo) {
+      Quad<V> next = b.Bias();
+      DotQuad<V>(&next, c0, b.w + kHalf);
+      DotQuad<V>(&next, c1, b.w + kHalf + kKernelColumn);
+      DotQuad<V>(&next, c2, b.w + kHalf + 2 * kKernelColumn);
+      b.Store(next, (oy + 1) * d.out_width + ox);
+    }
+    c0 = c1;
+    c1 = c2;
+  }
+}
+
+template <class V, bool kFull>
+void Row3x3Stride2(const Block<V, kFull>& b, int64_t oy) {
+  const DepthwiseArgs& d = *b.d;
+  constexpr int64_t kKernelColumn = 4 * V::kChannels;
+  const Rows rows = RowsAt(d, oy * 2 - d.pad_top);
+  Quad<V> c0 = Column<V, kFull, 3>(b, rows, -d.pad_left);
+  for (int64_t ox = 0; ox < d.out_width; ++ox) {
+    const Quad<V> c1 = Column<V, kFull, 3>(b, rows, ox * 2 + 1 - d.pad_left);
+    const Quad<V> c2 = Column<V, kFull, 3>(b, rows, ox * 2 + 2 - d.pad_left);
+    Quad<V> acc = b.Bias();
+    DotQuad<V>(&acc, c0, b.w);
+    DotQuad<V>(&acc, c1, b.w + kKernelColumn);
+    DotQuad<V>(&acc, c2, b.w + 2 * kKernelColumn);
+    b.Store(acc, oy * d.out_width + ox);
+    c0 = c2;
+  }
+}
+
+template <class V, bool kFull>
+void Run3x3(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
+  const Block<V, kFull> b(d, w, c);
+  for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
+    if (d.stride_h == 2) {
+      Row3x3Stride2(b, oy++);
+    } else if (oy + 1 < d.oy_end) {
+      Row3x3Stride1<V, kFull, true>(b, oy);
+      oy += 2;
+    } else {
+      Row3x3Stride1<V, kFull, false>(b, oy++);
+    }
+  }
+}
+
+constexpr int64_t kMaxTaps = 256;
+
+template <class V, bool kFull>
+void RunTaps(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
+  const Block<V, kFull> b(d, w, c);
+  const int64_t taps = d.kernel_h * d.kernel_w, groups = (taps + 3) / 4;
+  const uint8_t* p[kMaxTaps + 3];
+  for (int64_t t = taps; t < groups * 4; ++t) p[t] = d.zero_pixel;
+  for (int64_t oy = d.oy_begin; oy < d.oy_end; ++oy)
+    for (int64_t ox = 0; ox < d.out_width; ++ox) {
+      for (int64_t ky = 0, t = 0; ky < d.kernel_h; ++ky) {
+        const int64_t iy = oy * d.stride_h + ky * d.dilation_h - d.pad_top;
+        for (int64_t kx = 0; kx < d.kernel_w; ++kx, ++t) {
+          const int64_t ix = ox * d.stride_w + kx * d.dilation_w - d.pad_left;
+          const bool inside = iy >= 0 && iy < d.height && ix >= 0 && ix < d.width;
+          p[t] = inside ? d.x + (iy * d.width + ix) * d.channels : d.zero_pixel;
+        }
+      }
+      Quad<V> acc = b.Bias();
+      for (int64_t g = 0; g < groups; ++g) {
+        const Quad<V> x =
+            Interleave<V>(b.Pixel(p[g * 4]), b.Pixel(p[g * 4 + 1]), b.Pixel(p[g * 4 + 2]), b.Pixel(p[g * 4 + 3]));
+        DotQuad<V>(&acc, x, w + g * 4 * V::kChannels);
+      }
+      b.Store(acc, oy * d.out_width + ox);
+    }
+}
+
+template <class V, bool kFull>
+void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
+  if (is_3x3) {
+    Run3x3<V, kFull>(d, w, c);
+  } else {
+    RunTaps<V, kFull>(d, w, c);
+  }
+}
+
+template <class V>
+void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
+  if (d.channels - c >= V::kChannels) {
+    RunBlock<V, true>(d, w, c, is_3x3);
+  } else {
+    RunBlock<V, false>(d, w, c, is_3x3);
+  }
+}
+
+// Rows outermost, in strips whose input stays in L1 and L2 while all blocks of channels pass over it.
+void Run(const DepthwiseArgs& d, bool is_3x3) {
+  const int64_t per_block = is_3x3 ? 24 : (d.kernel_h * d.kernel_w + 3) / 4 * 4;
+  const int64_t strip = is_3x3 ? 2 : 1;
+  DepthwiseArgs piece = d;
+  for (int64_t oy = d.oy_begin; oy < d.oy_end; oy += strip) {
+    piece.oy_begin = oy;
+    piece.oy_end = oy + strip < d.oy_end ? oy + strip : d.oy_end;
+    const int8_t* w = static_cast<const int8_t*>(d.weight);
+    for (int64_t c = 0; c < d.channels;) {
+      const int64_t width = DepthwiseBlock(d.channels - c);
+      if (width == 64) {
+        RunBlock<Wide>(piece, w, c, is_3x3);
+      } else if (width == 32) {
+        RunBlock<Middle>(piece, w, c, is_3x3);
+      } else {
+        RunBlock<Narrow>(piece, w, c, is_3x3);
+      }
+      w += per_block * width;
+      c += width;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace octet::kernels
+
+extern "C" void octet_depthwise3x3_u8s8_64_avx512vnni(const octet::kernels::DepthwiseArgs* args) {
+  octet::kernels::Run(*args, true);
+}
+
+extern "C" void octet_depthwise_u8s8_64_avx512vnni(const octet::kernels::DepthwiseArgs* args) {
+  octet::kernels::Run(*args, false);
+}
