@@ -202,7 +202,7 @@ def list_checks():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--build", default="build/release", help="the build folder under test")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--only", action="append", metavar="GROUP[.TEST]", help="patterns allowed")

@@ -273,7 +273,7 @@ def self_test():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--self-test", action="store_true", help="prove that faults are seen")
     parser.add_argument(
         "root",

@@ -287,7 +287,7 @@ def make(names, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("folder", help="where the .onnx files go")
     parser.add_argument("names", nargs="*", help=f"which (default: all): {' '.join(MODELS)}")
     args = parser.parse_args()

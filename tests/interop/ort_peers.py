@@ -121,7 +121,7 @@ def peers(model, data, preset="imagenet-tf", calibration_rows=64, threads=1, cac
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("model")
     parser.add_argument("--data", required=True, help="folder with labels.csv")
     parser.add_argument("--preset", default="imagenet-tf", choices=sorted(PRESETS))
