@@ -191,6 +191,10 @@ void GraphReader::ReadOutputs(const onnx::GraphProto& proto) {
       Fail(ErrorCode::kBadFile, "graph output '", output.name(), "', which nothing defines");
     }
     graph_.outputs.push_back(id);
+    const bool typed = output.type().value_case() != onnx::TypeProto::VALUE_NOT_SET;
+    if (typed && !output.type().has_tensor_type()) {
+      Fail(ErrorCode::kUnsupported, "graph output '", output.name(), "' is not a tensor");
+    }
     Value& value = graph_.value(id);
     if (value.producer == kNoNode || !output.type().has_tensor_type()) continue;
     if (DTypeOfOnnx(output.type().tensor_type().elem_type()))
