@@ -9,6 +9,8 @@
 
 namespace octet {
 
+constexpr double kSmoothing = 1e-4;
+
 double EntropyThreshold(const ValueDensity& density, IntFormat format, bool symmetric,
                         std::string_view name) {
   if (format.bits > 8) {
@@ -49,18 +51,20 @@ double EntropyThreshold(const ValueDensity& density, IntFormat format, bool symm
   for (size_t i = bins; i >= levels; i -= step) {
     const double beyond = total - mass[i];
     const double last = count[i - 1];
-    if (last == 0 && beyond > 0) continue;
-    double cross = 0;  // sum of P log Q
+    // Count that makes the share of an otherwise empty last bin kSmoothing of all of Q.
+    const double smoothed = last == 0 && beyond > 0 ? mass[i] * kSmoothing / (1 - kSmoothing) : 0;
+    if (mass[i] == 0) break;
+    double cross = smoothed > 0 ? beyond * std::log(smoothed) : 0;  // sum of P log Q
     for (size_t k = 0; k < levels; ++k) {
       const size_t first = k * i / levels;
       const size_t end = (k + 1) * i / levels;
       const double run = mass[end] - mass[first];
       if (filled[end] == filled[first]) continue;
-      const double p = k + 1 == levels ? run + beyond : run;
+      const double p = k + 1 == levels && smoothed == 0 ? run + beyond : run;
       cross += p * std::log(run / static_cast<double>(filled[end] - filled[first]));
     }
     const double own = entropy[i] - p_log_p(last) + p_log_p(last + beyond);
-    const double divergence = (own - cross) / total + std::log(mass[i] / total);
+    const double divergence = (own - cross) / total + std::log((mass[i] + smoothed) / total);
     if (divergence < best) {
       best = divergence;
       best_bins = i;

@@ -8,8 +8,9 @@
 // - For every threshold of i bins, i = L ... 16 L in steps of max(1, L/64): P is the first i bins, the last
 //   of them with everything beyond added. Q merges the same i bins, without what is beyond, into L runs
 //   [floor(k i / L), floor((k + 1) i / L)) and spreads each run evenly over its bins that are not empty.
-// - The threshold with the least KL(P || Q), both brought to sum 1, is taken; the wider of two equal ones. A
-//   threshold whose last bin is empty but for what is beyond is passed over: its divergence is infinite.
+// - Where the last bin is empty but for what is beyond, Q gets a share of 10^-4 there (the smoothing of MXNet
+//   and ONNX Runtime): the divergence would be infinite otherwise, and one far outlier keep the whole range.
+// - The threshold with the least KL(P || Q), both brought to sum 1, is taken; the wider of two equal ones.
 #pragma once
 
 #include <string_view>
