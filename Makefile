@@ -73,7 +73,7 @@ fuzz: setup-check
 	  found=build/fuzz/found/$$fuzzer; mkdir -p $$found; \
 	  echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
 	  build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
-	    -artifact_prefix=$$found/ $$found fuzz/corpus/$${fuzzer#fuzz_}; \
+	    -artifact_prefix=build/fuzz/$$fuzzer- $$found fuzz/corpus/$${fuzzer#fuzz_}; \
 	done
 
 format: setup-test

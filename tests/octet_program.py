@@ -16,6 +16,10 @@ SCRATCH = ROOT / "build/tests"  # generated models and cached peers; kept betwee
 # The documented exit codes (docs/cli.md).
 OK, INTERNAL, USAGE, BAD_FILE, UNSUPPORTED, BAD_DATA, IO_ERROR, CHECK_FAILED = range(8)
 
+# A sanitizer's report must not look like a documented exit code.
+os.environ.setdefault("ASAN_OPTIONS", "exitcode=99")
+os.environ.setdefault("UBSAN_OPTIONS", "exitcode=99:print_stacktrace=1")
+
 
 def real_folder():
     """Trained models and photographs for local checks: OCTET_REAL, or ../shared/real; None if
