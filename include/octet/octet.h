@@ -29,7 +29,7 @@ class Model {
   [[nodiscard]] static Model Load(const std::string& onnx_path);
   explicit Model(std::shared_ptr<const Graph> graph, std::string origin = {}, std::string hash = {});
 
-  // Writes ONNX, whole or not at all. Files in `metadata` end up in metadata_props.
+  // Writes ONNX, whole or not at all. `metadata` goes into metadata_props.
   void Save(const std::string& onnx_path, const std::vector<std::pair<std::string, std::string>>& metadata = {}) const;
 
   [[nodiscard]] const Graph& graph() const { return *graph_; }
@@ -77,11 +77,14 @@ void MergeStatistics(const std::vector<std::string>& inputs, const std::string& 
                                                         const Recipe& recipe, const QuantizeOptions& options = {});
 
 // The manifest of a quantized model as JSON: hashes, versions, effective recipe, parameters.
-[[nodiscard]] std::string Manifest(const Model& source, const DataOptions& data, const Recipe& recipe,
-                                   const QuantizeResult& result);
+[[nodiscard]] std::string ManifestOf(const Model& source, const DataOptions& data, const Recipe& recipe,
+                                     const QuantizeResult& result);
 
 // The model with its quantizers fused into INT8 operators of domain "octet"; notes say what stays float.
-[[nodiscard]] std::pair<Model, std::vector<LayerNote>> Lower(const Model& model);
+// `keep_codes`: nothing is fused across a quantized value, so that all of QuantizedValues() can be looked at.
+[[nodiscard]] std::pair<Model, std::vector<LayerNote>> Lower(const Model& model, bool keep_codes = false);
+// Names of the outputs of all QuantizeLinear nodes, in execution order.
+[[nodiscard]] std::vector<std::string> QuantizedValues(const Model& model);
 
 // Metrics: top1, top5, cross_entropy, kl, agreement, psnr, cosine. `reference` is the float model for those that
 // compare. `lower`: run QDQ models on the INT8 kernels rather than as fake quantization.
@@ -117,7 +120,7 @@ struct NamedArray {
 class Session {
  public:
   // taps: values to give besides the outputs, by name.
-  explicit Session(const Model& model, std::vector<std::string> taps = {}, int threads = 0);
+  explicit Session(const Model& model, const std::vector<std::string>& taps = {}, int threads = 0);
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
@@ -134,6 +137,7 @@ void WriteNpyArray(const std::string& path, const NamedArray& array);
 // A copy of the model with outlier channels that leave its function as it is: `count` channels of every group
 // that allows it are multiplied by `factor` where they are made and divided where they are read. To see what
 // per-tensor INT8 makes of outliers, and what smoothing makes of that.
+// Throws kUnsupported where no group does.
 [[nodiscard]] Model InjectOutliers(const Model& model, int count, float factor, uint64_t seed);
 
 [[nodiscard]] std::string Version();

@@ -68,7 +68,8 @@ std::array<float, 256> RealOfCodes(const QuantizerInfo& q) {
 
 class Lowering {
  public:
-  Lowering(Graph& graph, const EvaluateFn& evaluate) : graph_(graph), evaluate_(evaluate) {}
+  Lowering(Graph& graph, const EvaluateFn& evaluate, const LoweringOptions& options)
+      : graph_(graph), evaluate_(evaluate), options_(options) {}
 
   LoweringReport Run() {
     for (NodeId id : graph_.TopologicalOrder()) {
@@ -302,7 +303,7 @@ class Lowering {
       return tail;
     }
     tail.bounds = bounds;
-    if (bounds.per_channel()) return tail;
+    if (bounds.per_channel() || options_.keep_codes) return tail;
     const NodeId dq = OnlyUse(tail.quantizer->codes);
     if (dq == kNoNode || !graph_.node(dq).Is("DequantizeLinear")) return tail;
     const auto back = QuantizerOf(graph_, dq);
@@ -519,7 +520,7 @@ class Lowering {
     if (!y || !y->is_activation()) return;
     const auto x = DequantizerOf(graph_, y->real);
     if (!x || !x->is_activation()) return;
-    if (x->SameGrid(*y) && !graph_.IsOutput(y->codes)) {
+    if (x->SameGrid(*y) && !graph_.IsOutput(y->codes) && !options_.keep_codes) {
       graph_.RemoveNode(id);
       graph_.ReplaceUses(y->codes, x->codes);
       return;
@@ -530,11 +531,14 @@ class Lowering {
 
   Graph& graph_;
   const EvaluateFn& evaluate_;
+  const LoweringOptions& options_;
   LoweringReport report_;
 };
 
 }  // namespace
 
-LoweringReport Lower(Graph& graph, const EvaluateFn& evaluate) { return Lowering(graph, evaluate).Run(); }
+LoweringReport Lower(Graph& graph, const EvaluateFn& evaluate, const LoweringOptions& options) {
+  return Lowering(graph, evaluate, options).Run();
+}
 
 }  // namespace octet

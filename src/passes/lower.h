@@ -40,7 +40,13 @@ struct LoweringReport {
   std::vector<Kept> kept;   // Conv, Gemm, MatMul, Add, pooling ... that stay float, and why
 };
 
+struct LoweringOptions {
+  // Every value that was quantized keeps its codes in the graph: Conv and the Add behind it stay two
+  // operators. For looking at codes; the numbers are the same.
+  bool keep_codes = false;
+};
+
 // `evaluate` computes the tables of elementwise operators (Sigmoid, HardSwish, ...) over all 256 codes.
-LoweringReport Lower(Graph& graph, const EvaluateFn& evaluate);
+LoweringReport Lower(Graph& graph, const EvaluateFn& evaluate, const LoweringOptions& options = {});
 
 }  // namespace octet

@@ -351,6 +351,11 @@ QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options
 }
 
 void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params) {
+  InsertQuantizersInPlace(graph, plan, params);
+  graph.Compact();
+}
+
+void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params) {
   // Weights first: the scale of an integer bias needs the input as it was before quantizers came between.
   for (const auto& w : plan.weighted) {
     const auto it = params.activations.find(graph.node(w.node).inputs[0]);
@@ -360,7 +365,6 @@ void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerPa
   for (const auto& a : plan.activations) {
     InsertActivation(graph, a, params.activations.at(a.value), params.activation_format);
   }
-  graph.Compact();
 }
 
 }  // namespace octet

@@ -59,6 +59,8 @@ struct QuantizerParams {
 [[nodiscard]] int WeightChannelAxis(const Graph& graph, const Node& node);
 
 // Inserts what was planned. Names: VALUE_quantized, VALUE_dequantized, VALUE_scale, VALUE_zero_point.
+// The first closes the holes afterwards (ids change); the second leaves every id valid.
 void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params);
+void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params);
 
 }  // namespace octet

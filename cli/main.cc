@@ -1,0 +1,38 @@
+#include <fmt/core.h>
+
+#include <exception>
+
+#include "command.h"
+
+int main(int argc, char** argv) {
+  using namespace octet::cli;
+  CLI::App root{"Octet: 8-bit quantization of ONNX models, and the runtime of the result"};
+  root.name("octet");
+  root.set_version_flag("--version", octet::Version());
+  root.require_subcommand(1);
+  root.footer("octet COMMAND --help shows a command's options and an example.\n\n" + ExitCodeHelp());
+
+  Common common;
+  const std::vector<Command> commands = {
+      AddInspect(root, common), AddCalibrate(root, common), AddQuantize(root, common), AddEval(root, common),
+      AddAnalyze(root, common), AddVerify(root, common),    AddAudit(root, common),    AddBench(root, common),
+      AddRun(root, common),     AddDemo(root, common),      AddInfo(root, common)};
+  for (const Command& command : commands) AddCommonOptions(command.app, common);
+
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return root.exit(e) == 0 ? 0 : ExitCodeOf(octet::ErrorCode::kInvalidArgument);
+  }
+  try {
+    for (const Command& command : commands) {
+      if (command.app->parsed()) return command.run();
+    }
+  } catch (const octet::Error& e) {
+    fmt::print(stderr, "octet: error: {}\n", e.what());
+    return ExitCodeOf(e.code());
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "octet: internal error: {}\n", e.what());
+  }
+  return ExitCodeOf(octet::ErrorCode::kInternal);
+}

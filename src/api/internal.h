@@ -1,0 +1,12 @@
+// Shared by the files of this folder: public options to what the layers below take.
+#pragma once
+
+#include "files/dataset.h"
+#include "graph/graph.h"
+#include "octet/octet.h"
+
+namespace octet {
+
+[[nodiscard]] Dataset OpenData(const Graph& graph, const DataOptions& options);
+
+}  // namespace octet

@@ -1,0 +1,275 @@
+// Recipes from YAML and back. Every key is listed once, in Fields().
+#include "octet/recipe.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "calibrate/range.h"
+#include "numerics/int_format.h"
+#include "passes/place_quantizers.h"
+
+namespace octet {
+namespace {
+
+// Where in which file a value stands, for messages.
+struct Place {
+  std::string origin;
+  std::string key;
+  int line;
+};
+
+[[noreturn]] void Wrong(const Place& at, const std::string& got, const std::string& expected) {
+  Fail(ErrorCode::kInvalidArgument, at.origin, ":", at.line + 1, ": '", at.key, "' is ", got, "; expected ",
+       expected);
+}
+
+std::string Scalar(const YAML::Node& node, const Place& at, const std::string& expected) {
+  if (!node.IsScalar()) Wrong(at, node.IsMap() ? "a mapping" : node.IsSequence() ? "a list" : "empty", expected);
+  return node.Scalar();
+}
+
+bool ReadBool(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "true or false");
+  if (text == "true" || text == "yes" || text == "on") return true;
+  if (text == "false" || text == "no" || text == "off") return false;
+  Wrong(at, "'" + text + "'", "true or false");
+}
+
+Switch ReadSwitch(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "on, off or auto");
+  if (text == "auto") return Switch::kAuto;
+  if (text == "true" || text == "yes" || text == "on") return Switch::kOn;
+  if (text == "false" || text == "no" || text == "off") return Switch::kOff;
+  Wrong(at, "'" + text + "'", "on, off or auto");
+}
+
+std::string SwitchName(Switch s) { return s == Switch::kOff ? "off" : s == Switch::kOn ? "on" : "auto"; }
+
+std::string ReadChoice(const YAML::Node& node, const Place& at, const std::vector<std::string>& choices) {
+  std::string expected;
+  for (const auto& c : choices) expected += (expected.empty() ? "" : ", ") + c;
+  std::string text = Scalar(node, at, expected);
+  if (std::find(choices.begin(), choices.end(), text) == choices.end()) Wrong(at, "'" + text + "'", expected);
+  return text;
+}
+
+float ReadAlpha(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "a number from 0 to 1");
+  float v = 0;
+  if (!YAML::convert<float>::decode(node, v) || !(v >= 0 && v <= 1)) Wrong(at, "'" + text + "'", "a number from 0 to 1");
+  return v;
+}
+
+std::string ReadEstimator(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "a range estimator");
+  try {
+    (void)RangeEstimator::Parse(text);
+  } catch (const Error& e) {
+    Wrong(at, "'" + text + "'", Cat("a range estimator (", e.what(), ")"));
+  }
+  return text;
+}
+
+const std::vector<std::string> kGranularities = {"channel", "tensor"};
+
+struct Field {
+  const char* key;
+  std::function<void(Recipe&, const YAML::Node&, const Place&)> read;
+  std::function<std::string(const Recipe&)> write;
+};
+
+std::string BoolName(bool b) { return b ? "true" : "false"; }
+
+const std::vector<Field>& Fields() {
+  using Y = const YAML::Node&;
+  using P = const Place&;
+  static const std::vector<Field> fields = {
+      {"name", [](Recipe& r, Y n, P at) { r.name = Scalar(n, at, "a name"); }, [](const Recipe& r) { return r.name; }},
+      {"target", [](Recipe& r, Y n, P at) { r.target = ReadChoice(n, at, {"octet", "onnxruntime", "tensorrt"}); },
+       [](const Recipe& r) { return r.target; }},
+      {"activation_format",
+       [](Recipe& r, Y n, P at) {
+         r.activation_format = ReadChoice(n, at, {"auto", "uint8", "int8"});
+         if (r.activation_format == "auto") r.activation_format.clear();
+       },
+       [](const Recipe& r) { return r.activation_format.empty() ? "auto" : r.activation_format; }},
+      {"estimator", [](Recipe& r, Y n, P at) { r.estimator = ReadEstimator(n, at); },
+       [](const Recipe& r) { return r.estimator; }},
+      {"weight_format", [](Recipe& r, Y n, P at) { r.weight_format = ReadChoice(n, at, {"int8-narrow", "int8"}); },
+       [](const Recipe& r) { return r.weight_format; }},
+      {"weight_granularity", [](Recipe& r, Y n, P at) { r.weight_granularity = ReadChoice(n, at, kGranularities); },
+       [](const Recipe& r) { return r.weight_granularity; }},
+      {"fold_batchnorm", [](Recipe& r, Y n, P at) { r.fold_batchnorm = ReadBool(n, at); },
+       [](const Recipe& r) { return BoolName(r.fold_batchnorm); }},
+      {"equalize", [](Recipe& r, Y n, P at) { r.equalize = ReadSwitch(n, at); },
+       [](const Recipe& r) { return SwitchName(r.equalize); }},
+      {"smooth", [](Recipe& r, Y n, P at) { r.smooth = ReadSwitch(n, at); },
+       [](const Recipe& r) { return SwitchName(r.smooth); }},
+      {"alpha",
+       [](Recipe& r, Y n, P at) {
+         if (n.IsScalar() && n.Scalar() == "sweep") {
+           r.alpha.reset();
+         } else {
+           r.alpha = ReadAlpha(n, at);
+         }
+       },
+       [](const Recipe& r) { return r.alpha ? Cat(*r.alpha) : std::string("sweep"); }},
+      {"bias_correction",
+       [](Recipe& r, Y n, P at) { r.bias_correction = ReadChoice(n, at, {"none", "analytic", "empirical"}); },
+       [](const Recipe& r) { return r.bias_correction; }},
+      {"quantize_outputs", [](Recipe& r, Y n, P at) { r.quantize_outputs = ReadBool(n, at); },
+       [](const Recipe& r) { return BoolName(r.quantize_outputs); }},
+  };
+  return fields;
+}
+
+LayerRule ReadRule(const YAML::Node& node, const std::string& origin) {
+  const Place whole{origin, "layers", node.Mark().line};
+  if (!node.IsMap()) Wrong(whole, "not a list of mappings", "entries such as {match: 'conv_dw_*', skip: true}");
+  LayerRule rule;
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    const std::string key = entry.first.Scalar();
+    const Place at{origin, "layers." + key, entry.first.Mark().line};
+    if (!seen.insert(key).second) Wrong(at, "given twice", "it once");
+    if (key == "match") {
+      rule.match = Scalar(entry.second, at, "a glob over node names");
+    } else if (key == "skip") {
+      rule.skip = ReadBool(entry.second, at);
+    } else if (key == "estimator") {
+      rule.estimator = ReadEstimator(entry.second, at);
+    } else if (key == "weight_granularity") {
+      rule.weight_granularity = ReadChoice(entry.second, at, kGranularities);
+    } else if (key == "alpha") {
+      rule.alpha = ReadAlpha(entry.second, at);
+    } else {
+      Wrong(at, "not a key of a layer rule", "match, skip, estimator, weight_granularity or alpha");
+    }
+  }
+  if (rule.match.empty()) Wrong(whole, "a rule without 'match'", "a glob over node names");
+  return rule;
+}
+
+void ReadInto(Recipe& recipe, const YAML::Node& root, const std::string& origin) {
+  if (root.IsNull()) return;
+  if (!root.IsMap()) Fail(ErrorCode::kInvalidArgument, origin, ": not a mapping of recipe keys");
+  std::set<std::string> seen;
+  for (const auto& entry : root) {
+    if (!entry.first.IsScalar()) Fail(ErrorCode::kInvalidArgument, origin, ": a key that is not a word");
+    const std::string key = entry.first.Scalar();
+    const Place at{origin, key, entry.first.Mark().line};
+    if (!seen.insert(key).second) Wrong(at, "given twice", "it once");
+    if (key == "preset") continue;  // taken before everything else
+    if (key == "layers") {
+      if (!entry.second.IsSequence()) Wrong(at, "not a list", "a list of rules");
+      for (const auto& rule : entry.second) recipe.layers.push_back(ReadRule(rule, origin));
+      continue;
+    }
+    const auto field = std::find_if(Fields().begin(), Fields().end(), [&](const Field& f) { return key == f.key; });
+    if (field == Fields().end()) {
+      std::string known = "preset, layers";
+      for (const Field& f : Fields()) known += Cat(", ", f.key);
+      Wrong(at, "not a recipe key", "one of " + known);
+    }
+    field->read(recipe, entry.second, at);
+  }
+}
+
+std::string Quoted(const std::string& text) {
+  YAML::Emitter out;
+  out << text;
+  return out.c_str();
+}
+
+}  // namespace
+
+std::vector<std::string> Recipe::PresetNames() { return {"default", "accurate", "fast", "naive"}; }
+
+Recipe Recipe::Preset(const std::string& preset) {
+  Recipe r;
+  r.name = preset;
+  if (preset == "default") return r;
+  if (preset == "accurate") {
+    r.bias_correction = "empirical";
+    return r;
+  }
+  if (preset == "fast") {
+    r.estimator = "minmax";
+    r.smooth = Switch::kOff;
+    r.equalize = Switch::kOff;
+    return r;
+  }
+  if (preset == "naive") {
+    r.estimator = "minmax";
+    r.weight_granularity = "tensor";
+    r.smooth = Switch::kOff;
+    r.equalize = Switch::kOff;
+    r.bias_correction = "none";
+    return r;
+  }
+  std::string known;
+  for (const auto& p : PresetNames()) known += (known.empty() ? "" : ", ") + p;
+  Fail(ErrorCode::kInvalidArgument, "unknown recipe preset '", preset, "'; expected ", known, " or a YAML file");
+}
+
+Recipe Recipe::Parse(const std::string& yaml, const std::string& origin) {
+  // Enough for thousands of rules; keeps a hostile file from deep recursion in the YAML reader.
+  if (yaml.size() > (1U << 20U)) Fail(ErrorCode::kInvalidArgument, origin, ": a recipe of more than 1 MiB");
+  try {
+    const YAML::Node root = YAML::Load(yaml);
+    Recipe recipe;
+    if (root.IsMap() && root["preset"]) {
+      const YAML::Node preset = root["preset"];
+      recipe = Preset(Scalar(preset, {origin, "preset", preset.Mark().line}, "a preset's name"));
+    }
+    ReadInto(recipe, root, origin);
+    recipe.Check();
+    return recipe;
+  } catch (const YAML::Exception& e) {
+    Fail(ErrorCode::kInvalidArgument, origin, ": not valid YAML: ", e.what());
+  }
+}
+
+Recipe Recipe::Load(const std::string& preset_or_path) {
+  const auto names = PresetNames();
+  if (std::find(names.begin(), names.end(), preset_or_path) != names.end()) return Preset(preset_or_path);
+  if (!std::filesystem::exists(preset_or_path)) return Preset(preset_or_path);  // throws, naming the presets
+  return Parse(ReadFile(preset_or_path), preset_or_path);
+}
+
+std::string Recipe::ToYaml() const {
+  std::string out;
+  for (const Field& f : Fields()) out += Cat(f.key, ": ", Quoted(f.write(*this)), "\n");
+  if (layers.empty()) return out;
+  out += "layers:\n";
+  for (const LayerRule& r : layers) {
+    out += "  - match: " + Quoted(r.match) + "\n";
+    if (r.skip) out += Cat("    skip: ", BoolName(*r.skip), "\n");
+    if (r.estimator) out += Cat("    estimator: ", Quoted(*r.estimator), "\n");
+    if (r.weight_granularity) out += Cat("    weight_granularity: ", *r.weight_granularity, "\n");
+    if (r.alpha) out += Cat("    alpha: ", *r.alpha, "\n");
+  }
+  return out;
+}
+
+void Recipe::Check() const {
+  const Target parsed = ParseTarget(target);
+  (void)RangeEstimator::Parse(estimator);
+  (void)IntFormat::Parse(weight_format);
+  if (parsed == Target::kTensorRt && activation_format == "uint8") {
+    Fail(ErrorCode::kInvalidArgument, "recipe '", name,
+         "': target tensorrt with activation_format uint8; TensorRT takes signed symmetric int8 only");
+  }
+  if (parsed == Target::kTensorRt && quantize_outputs) {
+    Fail(ErrorCode::kInvalidArgument, "recipe '", name,
+         "': target tensorrt with quantize_outputs; TensorRT wants no quantizer behind an operator");
+  }
+}
+
+}  // namespace octet

@@ -1,0 +1,290 @@
+#include "quantize/rescale.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <mutex>
+#include <set>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "calibrate/smoothing_factors.h"
+#include "numerics/error_stats.h"
+#include "passes/place_quantizers.h"
+#include "quantize/calibration.h"
+#include "quantize/layer_rules.h"
+#include "runtime/executor.h"
+
+namespace octet {
+namespace {
+
+// A rescaling must lower the error by this much to be worth a changed model under `smooth: auto`: the error of
+// a few samples is known to a few percent.
+constexpr double kWorthwhile = 0.95;
+
+std::vector<float> SweepAlphas() {
+  std::vector<float> alphas;
+  for (int i = 1; i <= 19; ++i) alphas.push_back(static_cast<float>(i) * 0.05F);
+  return alphas;
+}
+
+// Per-channel extrema of a group's activation, from the statistics of one of its readers' inputs.
+struct Extrema {
+  std::vector<float> lo, hi;
+  [[nodiscard]] std::vector<float> AbsMax() const {
+    std::vector<float> a(lo.size());
+    for (size_t c = 0; c < a.size(); ++c) a[c] = std::max(std::fabs(lo[c]), std::fabs(hi[c]));
+    return a;
+  }
+};
+
+Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Statistics& statistics, NodeId consumer) {
+  const ValueId v = graph.node(consumer).inputs[0];
+  const ValueStatistics& s = statistics.At(graph.value(v).name);
+  const int64_t repeat = group.values.at(v).repeat;
+  const auto n = static_cast<size_t>(group.channels);
+  Extrema e{std::vector<float>(n, 0.0F), std::vector<float>(n, 0.0F)};
+  for (int64_t k = 0; k < s.channels(); ++k) {
+    const auto c = static_cast<size_t>(k / repeat);
+    e.lo[c] = std::min(e.lo[c], s.channel_min()[static_cast<size_t>(k)]);
+    e.hi[c] = std::max(e.hi[c], s.channel_max()[static_cast<size_t>(k)]);
+  }
+  return e;
+}
+
+std::vector<float> GroupAbsMax(const Graph& graph, const ChannelGroup& group, const Statistics& statistics) {
+  std::vector<float> a(static_cast<size_t>(group.channels), 0.0F);
+  for (NodeId id : group.consumers) MaxInto(a, ExtremaOf(graph, group, statistics, id).AbsMax());
+  return a;
+}
+
+// Everything about one candidate scaling of all groups: factors per group.
+using Factors = std::vector<std::vector<float>>;
+
+Factors FactorsFor(const Graph& graph, const std::vector<ChannelGroup>& groups, const Statistics& statistics,
+                   float alpha) {
+  Factors factors;
+  for (const ChannelGroup& g : groups) {
+    SmoothingOptions options;
+    options.alpha = alpha;
+    factors.push_back(
+        SmoothingFactors(GroupAbsMax(graph, g, statistics), ConsumerWeightAbsMax(graph, g), options));
+  }
+  return factors;
+}
+
+struct Probe {
+  Graph graph;
+  struct Branch {
+    size_t group;
+    ValueId reference;  // output of the float operator
+    ValueId probe;      // output of the same operator, scaled and quantized
+  };
+  std::vector<Branch> branches;
+};
+
+// The float graph, and beside every reader of a group the same operator once more with its input divided by
+// the factors and quantized, its weights multiplied and quantized: what the layer alone loses.
+Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups, const Factors& factors,
+                 const Statistics& statistics, const Recipe& recipe) {
+  Probe probe;
+  probe.graph = graph;
+  Graph& g = probe.graph;
+  g.outputs.clear();
+  const bool symmetric = ParseTarget(recipe.target) == Target::kTensorRt || recipe.activation_format == "int8";
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const ChannelGroup& group = groups[i];
+    for (NodeId consumer : group.consumers) {
+      const Node original = g.node(consumer);
+      const ValueId x = original.inputs[0];
+      const int64_t repeat = group.values.at(x).repeat;
+      std::vector<float> expanded;
+      for (float f : factors[i]) expanded.insert(expanded.end(), static_cast<size_t>(repeat), f);
+
+      Node twin = original;
+      twin.name.clear();
+      twin.outputs = {g.AddValue(original.name + "/probe", g.value(original.outputs[0]).type)};
+      const NodeId twin_id = g.AddNode(twin);
+      const int axis = group.values.at(x).axis;
+      const ValueId scaled = ScaleWithMul(g, x, {axis, 1}, std::array{twin_id}, expanded);
+
+      const Extrema e = ExtremaOf(graph, group, statistics, consumer);
+      float lo = 0, hi = 0;
+      for (size_t c = 0; c < factors[i].size(); ++c) {
+        lo = std::min(lo, e.lo[c] / factors[i][c]);
+        hi = std::max(hi, e.hi[c] / factors[i][c]);
+      }
+      QuantizerParams params;
+      params.weight_format = IntFormat::Parse(recipe.weight_format);
+      params.integer_bias = false;
+      const std::string& subject = g.value(x).name;
+      if (symmetric) {
+        params.activation_format = kInt8;
+        params.activations[scaled] = {ChooseSymmetric(std::max(-lo, hi), kInt8, {}, subject), 0};
+      } else {
+        params.activations[scaled] = ChooseAsymmetric(lo, hi, kUint8, subject);
+      }
+      const Tensor& w = *g.ConstantOf(g.node(twin_id).inputs[1]);
+      const std::string* rule = RuleFor(recipe, original.name, &LayerRule::weight_granularity);
+      const bool per_channel = (rule != nullptr ? *rule : recipe.weight_granularity) == "channel";
+      const int weight_axis = WeightChannelAxis(g, g.node(twin_id));
+      const int scale_axis = per_channel ? weight_axis : -1;
+      params.weight_scales[twin_id] =
+          ChooseWeightScales(w.data<float>(), ExtentsOf(w.shape().dims(), scale_axis), scale_axis,
+                             params.weight_format, original.name)
+              .params.scale;
+      QuantizerPlan plan;
+      plan.activations.push_back({scaled, 0, axis, {twin_id}});
+      plan.weighted.push_back({twin_id, weight_axis});
+      InsertQuantizersInPlace(g, plan, params);
+      probe.branches.push_back({i, original.outputs[0], twin.outputs[0]});
+      g.outputs.push_back(original.outputs[0]);
+      g.outputs.push_back(twin.outputs[0]);
+    }
+  }
+  return probe;
+}
+
+// Relative error (noise / signal, mean over a group's readers) of every group under the given factors.
+std::vector<double> MeasureErrors(const Probe& probe, size_t groups, const Dataset& data, int64_t samples) {
+  const Executor executor(probe.graph);
+  std::vector<std::vector<ErrorStats>> by_sample(static_cast<size_t>(samples),
+                                                 std::vector<ErrorStats>(probe.branches.size()));
+  ParallelForEach(samples, [&](int64_t i) {
+    const Sample sample = data.Load(i);
+    std::vector<TensorView> inputs;
+    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
+    const auto outputs = executor.Run(inputs);
+    for (size_t b = 0; b < probe.branches.size(); ++b) {
+      by_sample[static_cast<size_t>(i)][b].Add(outputs[2 * b].data<float>(), outputs[2 * b + 1].data<float>());
+    }
+  });
+  std::vector<double> errors(groups, 0.0);
+  std::vector<int> readers(groups, 0);
+  for (size_t b = 0; b < probe.branches.size(); ++b) {
+    ErrorStats all;
+    for (const auto& s : by_sample) all.Merge(s[b]);
+    const size_t g = probe.branches[b].group;
+    errors[g] += all.reference_sq > 0 ? all.error_sq / all.reference_sq : 0.0;
+    ++readers[g];
+  }
+  for (size_t g = 0; g < groups; ++g) errors[g] /= std::max(1, readers[g]);
+  return errors;
+}
+
+const float* FixedAlpha(const Graph& graph, const ChannelGroup& group, const Recipe& recipe) {
+  for (NodeId id : group.consumers) {
+    if (const float* a = RuleFor(recipe, graph.node(id).name, &LayerRule::alpha)) return a;
+  }
+  return recipe.alpha ? &*recipe.alpha : nullptr;
+}
+
+void DescribeGroup(const Graph& graph, const ChannelGroup& group, SmoothingRow& row) {
+  row.group = group.name;
+  for (NodeId id : group.producers) row.producers.push_back(graph.node(id).name);
+  for (NodeId id : group.consumers) row.consumers.push_back(graph.node(id).name);
+}
+
+}  // namespace
+
+std::vector<ValueId> SmoothingInputs(const Graph& graph, bool allow_clips) {
+  std::set<ValueId> inputs;
+  for (const ChannelGroup& g : FindChannelGroups(graph, allow_clips).groups) {
+    for (NodeId id : g.consumers) inputs.insert(graph.node(id).inputs[0]);
+  }
+  return {inputs.begin(), inputs.end()};
+}
+
+SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe& recipe, const Dataset& data,
+                       int threads, const Progress& progress) {
+  SmoothingResult result;
+  const bool allow_clips = ParseTarget(recipe.target) == Target::kOctet;
+  const GroupSearch search = FindChannelGroups(graph, allow_clips);
+  for (const auto& s : search.skipped) result.skipped.push_back({s.value, "", s.reason});
+  const auto& groups = search.groups;
+  if (groups.empty()) {
+    if (recipe.smooth == Switch::kOn) {
+      std::string why;
+      for (const auto& s : search.skipped) why += "\n  " + s.value + ": " + s.reason;
+      Fail(ErrorCode::kInvalidArgument, "smoothing was asked for, but no channels can be rescaled:", why);
+    }
+    return result;
+  }
+
+  const ThreadScope scope(threads);
+  const int64_t samples = std::min(kSmoothingSamples, data.size());
+  const std::vector<float> alphas = SweepAlphas();
+  // α of each candidate; NaN is "as it was", a fixed α of one group replaces the whole sweep for it.
+  std::vector<float> candidates = {std::numeric_limits<float>::quiet_NaN()};
+  std::set<float> wanted;
+  for (const ChannelGroup& g : groups) {
+    if (const float* fixed = FixedAlpha(graph, g, recipe)) {
+      wanted.insert(*fixed);
+    } else {
+      wanted.insert(alphas.begin(), alphas.end());
+    }
+  }
+  candidates.insert(candidates.end(), wanted.begin(), wanted.end());
+
+  result.rows.resize(groups.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    DescribeGroup(graph, groups[g], result.rows[g]);
+    result.rows[g].chosen = std::numeric_limits<float>::quiet_NaN();
+  }
+  Factors chosen(groups.size());
+  std::vector<double> best(groups.size(), 0.0);
+  ProgressMeter meter("smooth", static_cast<int64_t>(candidates.size()), progress);
+  for (float alpha : candidates) {
+    Factors factors;
+    if (std::isnan(alpha)) {
+      for (const auto& g : groups) factors.emplace_back(static_cast<size_t>(g.channels), 1.0F);
+    } else {
+      factors = FactorsFor(graph, groups, statistics, alpha);
+    }
+    const Probe probe = BuildProbe(graph, groups, factors, statistics, recipe);
+    const auto errors = MeasureErrors(probe, groups.size(), data, samples);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      SmoothingRow& row = result.rows[g];
+      const float* fixed = FixedAlpha(graph, groups[g], recipe);
+      if (!std::isnan(alpha) && fixed != nullptr && *fixed != alpha) continue;
+      row.alphas.push_back(alpha);
+      row.errors.push_back(errors[g]);
+      if (std::isnan(alpha)) {
+        best[g] = errors[g] * (recipe.smooth == Switch::kOn ? std::numeric_limits<double>::infinity() : kWorthwhile);
+        if (std::isnan(best[g])) best[g] = std::numeric_limits<double>::infinity();
+        continue;
+      }
+      if (errors[g] < best[g]) {
+        best[g] = errors[g];
+        row.chosen = alpha;
+        chosen[g] = factors[g];
+      }
+    }
+    meter.Advance();
+  }
+  for (size_t g = 0; g < groups.size(); ++g) {
+    if (chosen[g].empty()) continue;
+    ScaleChannels(graph, groups[g], chosen[g]);
+    result.rows[g].applied = true;
+    result.changed = true;
+  }
+  if (result.changed) graph.Compact();
+  return result;
+}
+
+int64_t Equalize(Graph& graph, bool allow_clips) {
+  int64_t equalized = 0;
+  const GroupSearch search = FindChannelGroups(graph, allow_clips);
+  for (const ChannelGroup& g : search.groups) {
+    const bool weighted = std::none_of(g.producers.begin(), g.producers.end(), [&](NodeId id) {
+      return graph.node(id).Is("BatchNormalization") || graph.node(id).Is("LayerNormalization");
+    });
+    if (!weighted || g.producers.empty()) continue;
+    ScaleChannels(graph, g, EqualizationFactors(ProducerWeightAbsMax(graph, g), ConsumerWeightAbsMax(graph, g)));
+    ++equalized;
+  }
+  if (equalized > 0) graph.Compact();
+  return equalized;
+}
+
+}  // namespace octet

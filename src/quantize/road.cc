@@ -1,0 +1,362 @@
+#include "quantize/road.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <set>
+
+#include "base/error.h"
+#include "calibrate/range.h"
+#include "graph/ops.h"
+#include "passes/place_quantizers.h"
+#include "quantize/bias_correction.h"
+#include "quantize/calibration.h"
+#include "quantize/layer_rules.h"
+#include "quantize/rescale.h"
+#include "runtime/executor.h"
+
+namespace octet {
+namespace {
+
+IntFormat ActivationFormat(const Recipe& recipe) {
+  if (!recipe.activation_format.empty()) return IntFormat::Parse(recipe.activation_format);
+  return ParseTarget(recipe.target) == Target::kTensorRt ? kInt8 : kUint8;
+}
+
+PlacementOptions Placement(const Graph& graph, const Recipe& recipe) {
+  PlacementOptions options;
+  options.target = ParseTarget(recipe.target);
+  options.quantize_outputs = recipe.quantize_outputs;
+  for (NodeId id : graph.TopologicalOrder()) {
+    const std::string& name = graph.node(id).name;
+    const bool* skip = RuleFor(recipe, name, &LayerRule::skip);
+    if (skip != nullptr && *skip) options.excluded.insert(name);
+  }
+  return options;
+}
+
+void CheckRulesMatch(const Graph& graph, const Recipe& recipe) {
+  for (const LayerRule& rule : recipe.layers) {
+    bool matched = false;
+    for (NodeId id : graph.TopologicalOrder()) {
+      matched = matched || fnmatch(rule.match.c_str(), graph.node(id).name.c_str(), 0) == 0;
+    }
+    if (!matched) {
+      Fail(ErrorCode::kInvalidArgument, "recipe '", recipe.name, "': the rule '", rule.match, "' matches no node of the model");
+    }
+  }
+}
+
+std::vector<Watch> WatchedValues(const Graph& graph, const QuantizerPlan& plan, const Recipe& recipe) {
+  std::vector<Watch> watched;
+  std::set<ValueId> seen;
+  for (const auto& a : plan.activations) {
+    if (seen.insert(a.value).second) watched.push_back({a.value, a.channel_axis});
+  }
+  if (recipe.smooth != Switch::kOff) {
+    const bool clips = ParseTarget(recipe.target) == Target::kOctet;
+    for (const ChannelGroup& g : FindChannelGroups(graph, clips).groups) {
+      for (NodeId id : g.consumers) {
+        const ValueId v = graph.node(id).inputs[0];
+        if (seen.insert(v).second) watched.push_back({v, g.values.at(v).axis});
+      }
+    }
+  }
+  return watched;
+}
+
+void CheckWeightsFinite(const Graph& graph) {
+  for (NodeId id : graph.TopologicalOrder()) {
+    for (ValueId v : graph.node(id).inputs) {
+      const Tensor* t = graph.ConstantOf(v);
+      if (t == nullptr || t->dtype() != DType::kFloat32 || t->elements() < 16) continue;
+      const auto d = t->data<float>();
+      const auto bad = std::find_if(d.begin(), d.end(), [](float x) { return !std::isfinite(x); });
+      if (bad != d.end()) {
+        Fail(ErrorCode::kBadData, "weight '", graph.value(v).name, "' of node '", graph.node(id).name, "' holds ",
+             *bad, " at element ", bad - d.begin(), "; expected finite numbers");
+      }
+    }
+  }
+}
+
+// Largest |Δ| of the outputs over their range, on up to two samples.
+double OutputDifference(const Graph& before, const Graph& after, const Dataset& data) {
+  const Executor a(before);
+  const Executor b(after);
+  double difference = 0;
+  for (int64_t i = 0; i < std::min<int64_t>(2, data.size()); ++i) {
+    const Sample sample = data.Load(i);
+    std::vector<TensorView> inputs;
+    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
+    const auto x = a.Run(inputs);
+    const auto y = b.Run(inputs);
+    for (size_t o = 0; o < x.size(); ++o) {
+      if (x[o].dtype() != DType::kFloat32) continue;
+      const auto p = x[o].data<float>();
+      const auto q = y[o].data<float>();
+      if (p.empty()) continue;
+      const auto [lo, hi] = std::minmax_element(p.begin(), p.end());
+      double largest = 0;
+      for (size_t e = 0; e < p.size(); ++e) largest = std::max(largest, static_cast<double>(std::fabs(p[e] - q[e])));
+      const double range = static_cast<double>(*hi) - static_cast<double>(*lo);
+      difference = std::max(difference, range > 0 ? largest / range : largest);
+    }
+  }
+  return difference;
+}
+
+// Per operator: of what its result consists once rescaled by folding: function preserved to float rounding.
+constexpr double kSameFunction = 1e-3;
+
+class Road {
+ public:
+  Road(Graph& graph, const Dataset* data, const Recipe& recipe, const RoadOptions& options)
+      : graph_(graph), data_(data), recipe_(recipe), options_(options) {}
+
+  QuantizeResult Run() {
+    const auto start = std::chrono::steady_clock::now();
+    recipe_.Check();
+    const Graph original = graph_;
+    result_.folded_batchnorm = Prepare(graph_, recipe_.fold_batchnorm);
+    Stage("fold");
+    CheckRulesMatch(graph_, recipe_);
+    const bool clips = ParseTarget(recipe_.target) == Target::kOctet;
+    const bool equalize = recipe_.equalize == Switch::kOn ||
+                          (recipe_.equalize == Switch::kAuto && recipe_.weight_granularity == "tensor");
+    if (equalize) {
+      result_.equalized_groups = Equalize(graph_, clips);
+      if (recipe_.equalize == Switch::kOn && result_.equalized_groups == 0) {
+        Fail(ErrorCode::kInvalidArgument, "equalization was asked for, but no channels can be rescaled");
+      }
+      Stage("equalize");
+    }
+    Calibrate();
+    SmoothIfAsked();
+    CheckStillTheSame(original);
+    Insert();
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return std::move(result_);
+  }
+
+ private:
+  void Stage(const std::string& name) {
+    graph_.Verify("after " + name);
+    InferShapes(graph_, true);
+    if (options_.on_stage) options_.on_stage(name, graph_);
+  }
+
+  void Calibrate() {
+    plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
+    if (plan_.weighted.empty()) {
+      std::string why;
+      for (const auto& s : plan_.skipped) why += "\n  " + s.op + " '" + s.node + "': " + s.reason;
+      Fail(ErrorCode::kUnsupported, "nothing can be quantized in this model:", why.empty() ? " it has no Conv, Gemm or MatMul" : why);
+    }
+    if (options_.statistics != nullptr) {
+      if (result_.equalized_groups > 0) {
+        Fail(ErrorCode::kInvalidArgument,
+             "statistics were given, but equalization rescales what they describe; set 'equalize: off' or give the data");
+      }
+      statistics_ = *options_.statistics;
+      result_.samples = static_cast<int64_t>(statistics_.samples().size());
+      return;
+    }
+    if (data_ == nullptr) Fail(ErrorCode::kInvalidArgument, "quantize: neither data nor statistics were given");
+    auto collected = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1, options_.threads,
+                                       "calibrate", options_.progress);
+    statistics_ = std::move(collected.statistics);
+    result_.warnings = std::move(collected.warnings);
+    result_.samples = data_->size();
+  }
+
+  void SmoothIfAsked() {
+    if (recipe_.smooth == Switch::kOff) return;
+    if (data_ == nullptr) {
+      if (recipe_.smooth == Switch::kOn) {
+        Fail(ErrorCode::kInvalidArgument, "smoothing needs the calibration data, not statistics alone");
+      }
+      result_.warnings.push_back("not smoothed: that needs the calibration data, not statistics alone");
+      return;
+    }
+    auto smoothed = Smooth(graph_, statistics_, recipe_, *data_, options_.threads, options_.progress);
+    result_.smoothing = std::move(smoothed.rows);
+    result_.not_smoothed = std::move(smoothed.skipped);
+    if (!smoothed.changed) return;
+    Stage("smooth");
+    // The statistics describe the channels as they were.
+    plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
+    statistics_ = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1, options_.threads,
+                                    "calibrate again", options_.progress)
+                      .statistics;
+  }
+
+  void CheckStillTheSame(const Graph& original) {
+    if (data_ == nullptr) return;
+    result_.float_difference = OutputDifference(original, graph_, *data_);
+    if (result_.float_difference > kSameFunction) {
+      Fail(ErrorCode::kInternal, "folding and rescaling changed the float model: its outputs differ by ",
+           result_.float_difference, " of their range; expected at most ", kSameFunction);
+    }
+  }
+
+  RangeEstimator EstimatorFor(ValueId v) const {
+    for (const Graph::Use& use : graph_.UsesOf(v)) {
+      if (const std::string* e = RuleFor(recipe_, graph_.node(use.node).name, &LayerRule::estimator)) {
+        return RangeEstimator::Parse(*e);
+      }
+    }
+    return RangeEstimator::Parse(recipe_.estimator);
+  }
+
+  // Values that share a grid get the union of their ranges.
+  void ChooseActivations() {
+    params_.activation_format = ActivationFormat(recipe_);
+    const bool symmetric = params_.activation_format.is_signed;
+    std::map<int, std::vector<size_t>> grids;
+    for (size_t i = 0; i < plan_.activations.size(); ++i) grids[plan_.activations[i].grid].push_back(i);
+    result_.activations.resize(plan_.activations.size());
+    for (const auto& [unused, members] : grids) {
+      float lo = 0, hi = 0;
+      for (size_t i : members) {
+        const ValueId v = plan_.activations[i].value;
+        const std::string& name = graph_.value(v).name;
+        const RangeChoice choice =
+            EstimateRange(name, statistics_.At(name), EstimatorFor(v), params_.activation_format, symmetric);
+        lo = std::min(lo, choice.lo);
+        hi = std::max(hi, choice.hi);
+        auto& row = result_.activations[i];
+        row.value = name;
+        row.method = MethodName(choice.method);
+        row.clipped_fraction = choice.clipped_fraction;
+      }
+      for (size_t i : members) {
+        auto& row = result_.activations[i];
+        const ScaleZero grid = symmetric
+                                   ? ScaleZero{ChooseSymmetric(std::max(-lo, hi), params_.activation_format, {}, row.value), 0}
+                                   : ChooseAsymmetric(lo, hi, params_.activation_format, row.value);
+        params_.activations[plan_.activations[i].value] = grid;
+        row.lo = lo;
+        row.hi = hi;
+        row.scale = grid.scale;
+        row.zero_point = grid.zero_point;
+      }
+    }
+  }
+
+  static std::string MethodName(RangeMethod method) {
+    RangeEstimator e;
+    e.method = method;
+    return e.Name();
+  }
+
+  void ChooseWeights() {
+    params_.weight_format = IntFormat::Parse(recipe_.weight_format);
+    params_.integer_bias = ParseTarget(recipe_.target) != Target::kTensorRt;
+    for (const auto& w : plan_.weighted) {
+      const Node& node = graph_.node(w.node);
+      const Tensor& weight = *graph_.ConstantOf(node.inputs[1]);
+      const std::string* rule = RuleFor(recipe_, node.name, &LayerRule::weight_granularity);
+      const int axis = (rule != nullptr ? *rule : recipe_.weight_granularity) == "channel" ? w.axis : -1;
+      auto choice = ChooseWeightScales(weight.data<float>(), ExtentsOf(weight.shape().dims(), axis), axis,
+                                       params_.weight_format, graph_.value(node.inputs[1]).name);
+      QuantizeResult::Layer row;
+      row.node = node.name;
+      row.op = node.op;
+      row.dead_channels = static_cast<int64_t>(choice.dead.size());
+      if (const Tensor* bias = graph_.ConstantOf(node.input(2))) {
+        row.raised_scales = static_cast<int64_t>(
+            RaiseScalesForBias(choice.params.scale, params_.activations.at(node.inputs[0]).scale, bias->data<float>(),
+                               node.name)
+                .size());
+      }
+      const auto [lo, hi] = std::minmax_element(choice.params.scale.begin(), choice.params.scale.end());
+      row.weight_scale_min = *lo;
+      row.weight_scale_max = *hi;
+      params_.weight_scales[w.node] = std::move(choice.params.scale);
+      result_.layers.push_back(std::move(row));
+    }
+  }
+
+  void Insert() {
+    ChooseActivations();
+    ChooseWeights();
+    std::map<std::string, double> corrections;
+    const Graph reference = graph_;
+    if (recipe_.bias_correction != "none") {
+      corrections = CorrectBiasAnalytically(graph_, plan_, params_, statistics_);
+    }
+    for (const auto& s : plan_.skipped) result_.kept_float.push_back({s.node, s.op, s.reason});
+    InsertQuantizers(graph_, plan_, params_);
+    if (recipe_.bias_correction == "empirical") {
+      if (data_ == nullptr) Fail(ErrorCode::kInvalidArgument, "empirical bias correction needs the calibration data");
+      InferShapes(graph_, true);
+      corrections = CorrectBiasEmpirically(graph_, reference, *data_, options_.threads, options_.progress);
+    }
+    for (auto& row : result_.layers) {
+      if (const auto it = corrections.find(row.node); it != corrections.end()) row.bias_shift = it->second;
+    }
+    Stage("quantize");
+  }
+
+  Graph& graph_;
+  const Dataset* data_;
+  const Recipe& recipe_;
+  const RoadOptions& options_;
+  QuantizerPlan plan_;
+  QuantizerParams params_;
+  Statistics statistics_;
+  QuantizeResult result_;
+};
+
+}  // namespace
+
+EvaluateFn Evaluator() {
+  return [](const Graph& graph, const Node& node, std::span<const Tensor* const> inputs) {
+    return EvaluateNode(graph, node, inputs);
+  };
+}
+
+std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm) {
+  std::string unsupported;
+  for (NodeId id : graph.TopologicalOrder()) {
+    const Node& n = graph.node(id);
+    if (!CanRun(graph, n)) {
+      unsupported += Cat("\n  node '", n.name, "': ", n.domain.empty() ? "" : n.domain + ".", n.op);
+    }
+  }
+  if (!unsupported.empty()) {
+    Fail(ErrorCode::kUnsupported, "the model uses operators that Octet does not run (operator set ", graph.opset(), "):", unsupported);
+  }
+  CheckWeightsFinite(graph);
+  for (NodeId id : graph.TopologicalOrder()) {
+    const Node& n = graph.node(id);
+    if (n.Is("QuantizeLinear") || n.Is("QLinearConv") || n.domain == "octet") {
+      Fail(ErrorCode::kInvalidArgument, "the model is quantized already: node '", n.name, "' is ", n.op,
+           "; expected a float model");
+    }
+  }
+  RemoveIdentities(graph);
+  FoldConstants(graph, Evaluator());
+  InferShapes(graph, true);
+  std::vector<std::string> folded;
+  if (fold_batchnorm) folded = FoldBatchNorm(graph);
+  InferShapes(graph, true);
+  graph.Verify("after fold");
+  return folded;
+}
+
+QuantizeResult QuantizeGraph(Graph& graph, const Dataset* data, const Recipe& recipe, const RoadOptions& options) {
+  return Road(graph, data, recipe, options).Run();
+}
+
+Statistics CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe, int64_t batch, int threads,
+                          const Progress& progress, std::vector<std::string>& warnings) {
+  const QuantizerPlan plan = PlanQuantizers(graph, Placement(graph, recipe));
+  auto collected =
+      CollectStatistics(graph, WatchedValues(graph, plan, recipe), data, batch, threads, "calibrate", progress);
+  warnings = std::move(collected.warnings);
+  return std::move(collected.statistics);
+}
+
+}  // namespace octet
