@@ -8,7 +8,7 @@ CMAKE := cmake --log-level=WARNING
 JOBS ?= $(shell nproc)
 PYTHON := .venv/bin/python
 FUZZ_SECONDS ?= 60
-FUZZERS := $(basename $(notdir $(wildcard fuzz/fuzz_*.cc)))
+FUZZERS := $(basename $(notdir $(wildcard fuzz/*_fuzz.cc)))
 
 .PHONY: help build demo test check-all setup-build setup-test setup-check format clean \
         test-build asan-ubsan clang portable fuzz
@@ -63,17 +63,16 @@ portable: test-build
 	@OCTET_FORCE_ISA=portable $(PYTHON) tests/run.py --build build/release --jobs $(JOBS) \
 	  --only unit --only road --only invariance
 
-# fuzz/fuzz_NAME.cc starts from the committed corpus fuzz/corpus/NAME; inputs that it finds stay in
-# build/.
+# fuzz/NAME_fuzz.cc starts from the committed corpus fuzz/corpus/NAME; what it finds stays in build/.
 fuzz: setup-check
 	@$(CMAKE) --preset fuzz
-	@test -n "$(FUZZERS)" || { echo "there is no fuzz/fuzz_*.cc" >&2; exit 1; }
-	@cmake --build build/fuzz -j $(JOBS) --target $(FUZZERS)
+	@test -n "$(FUZZERS)" || { echo "there is no fuzz/*_fuzz.cc" >&2; exit 1; }
+	@cmake --build build/fuzz -j $(JOBS) --target fuzzers
 	@set -e; for fuzzer in $(FUZZERS); do \
 	  found=build/fuzz/found/$$fuzzer; mkdir -p $$found; \
 	  echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
 	  build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
-	    -artifact_prefix=build/fuzz/$$fuzzer- $$found fuzz/corpus/$${fuzzer#fuzz_}; \
+	    -artifact_prefix=build/fuzz/$$fuzzer- $$found fuzz/corpus/$${fuzzer%_fuzz}; \
 	done
 
 format: setup-test
