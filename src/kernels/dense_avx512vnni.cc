@@ -25,34 +25,83 @@ OCTET_INLINE int LoadDword(const uint8_t* p) {
   return v;
 }
 
-// Codes of one row, NV vectors at channel c; `n` of the panel's channels are real.
+// Codes of kRows = 4 / NV rows (1 for NV = 3) from `row` on, NV vectors each, packed together; `rows` of them are
+// real, and `n` of the panel's channels.
 template <int NV>
-OCTET_INLINE void StoreRow(const EpilogueArgs& e, const Acc* acc, int64_t c, int64_t n, const uint8_t* r, uint8_t* y) {
-  if (e.output != kStoreCodes) {
-    OCTET_UNROLL
-    for (int v = 0; v < NV; ++v) StoreWide(e, acc[v], c + v * 16, Mask16(n - v * 16), y);
-    return;
-  }
+OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t row, int64_t rows, int64_t c, int64_t n) {
+  constexpr int kRows = NV == 3 ? 1 : 4 / NV;
+  const EpilogueArgs& e = d.epilogue;
   __m512i codes[4];
   OCTET_UNROLL
-  for (int v = 0; v < 4; ++v) {
-    if (v >= NV) {
-      codes[v] = _mm512_setzero_si512();
+  for (int j = 0; j < 4; ++j) {
+    const int i = j / NV, v = j % NV;
+    if (i >= kRows) {
+      codes[j] = _mm512_setzero_si512();
     } else if (e.residual == kNoResidual) {
-      codes[v] = Requantize(acc[v], _mm512_loadu_ps(e.multiplier + c + v * 16));
+      codes[j] = Requantize(acc[i][v], _mm512_loadu_ps(e.multiplier + c + v * 16));
     } else {
-      const __m128i codes_r = _mm_maskz_loadu_epi8(Mask16(n - v * 16), r + c + v * 16);
-      codes[v] = RequantizeAdd(e, acc[v], _mm512_loadu_ps(e.multiplier + c + v * 16), codes_r);
+      const uint8_t* r = d.r + (row + (i < rows ? i : 0)) * d.r_stride + c + v * 16;
+      codes[j] = RequantizeAdd(e, acc[i][v], _mm512_loadu_ps(e.multiplier + c + v * 16),
+                               _mm_maskz_loadu_epi8(Mask16(n - v * 16), r));
     }
   }
-  __m512i packed = PackCodes(codes[0], codes[1], codes[2], codes[3], e.y_zero_point);
-  packed = _mm512_permutexvar_epi32(PackOrder(), packed);
-  packed = Bound(packed, _mm512_loadu_si512(e.lo + c), _mm512_loadu_si512(e.hi + c),
-                 _mm512_set1_epi8(static_cast<char>(e.y_flip)));
-  if (n >= 64) {
-    _mm512_storeu_si512(y + c, packed);
+  const __m512i packed =
+      _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], e.y_zero_point));
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(e.y_flip));
+  uint8_t* y = d.y + row * d.y_stride + c;
+  if constexpr (NV >= 3) {
+    const __m512i bounded = Bound(packed, _mm512_loadu_si512(e.lo + c), _mm512_loadu_si512(e.hi + c), flip);
+    if (n >= 64) {
+      _mm512_storeu_si512(y, bounded);
+    } else {
+      _mm512_mask_storeu_epi8(y, Mask64(n), bounded);
+    }
+  } else if constexpr (NV == 2) {
+    const __m512i lo = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e.lo + c)));
+    const __m512i hi = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e.hi + c)));
+    const __m512i bounded = Bound(packed, lo, hi, flip);
+    if (n == 32 && d.y_stride == 32 && rows >= 2) {
+      _mm512_storeu_si512(y, bounded);
+      return;
+    }
+    const auto some = static_cast<__mmask32>(Mask64(n));
+    _mm256_mask_storeu_epi8(y, some, _mm512_castsi512_si256(bounded));
+    if (rows > 1) _mm256_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
   } else {
-    _mm512_mask_storeu_epi8(y + c, Mask64(n), packed);
+    const __m512i lo = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e.lo + c)));
+    const __m512i hi = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e.hi + c)));
+    const __m512i bounded = Bound(packed, lo, hi, flip);
+    if (n == 16 && d.y_stride == 16 && rows >= 4) {
+      _mm512_storeu_si512(y, bounded);
+      return;
+    }
+    const __mmask16 some = Mask16(n);
+    _mm_mask_storeu_epi8(y, some, _mm512_castsi512_si128(bounded));
+    if (rows > 1) _mm_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 1));
+    if (rows > 2) _mm_mask_storeu_epi8(y + 2 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
+    if (rows > 3) _mm_mask_storeu_epi8(y + 3 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
+  }
+}
+
+template <int MR, int NV>
+OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_t row, int64_t rows, int64_t c,
+                            int64_t n) {
+  if (d.epilogue.output != kStoreCodes) {
+    OCTET_UNROLL
+    for (int i = 0; i < MR; ++i) {
+      if (i >= rows) return;
+      OCTET_UNROLL
+      for (int v = 0; v < NV; ++v) {
+        StoreWide(d.epilogue, acc[i][v], c + v * 16, Mask16(n - v * 16), d.y + (row + i) * d.y_stride);
+      }
+    }
+    return;
+  }
+  constexpr int kRows = NV == 3 ? 1 : 4 / NV;
+  static_assert(MR % kRows == 0, "rows are packed together in groups");
+  OCTET_UNROLL
+  for (int i = 0; i < MR; i += kRows) {
+    if (i < rows) StoreCodes<NV>(d, acc + i, row + i, rows - i, c, n);
   }
 }
 
@@ -97,13 +146,7 @@ void Tile(const DenseArgs& d, int64_t row, int64_t rows, int64_t c, int64_t n, c
       w += NV * 64;
     }
   }
-  OCTET_UNROLL
-  for (int i = 0; i < MR; ++i) {
-    if (i < rows) {
-      const uint8_t* r = d.r == nullptr ? nullptr : d.r + (row + i) * d.r_stride;
-      StoreRow<NV>(d.epilogue, acc[i], c, n, r, d.y + (row + i) * d.y_stride);
-    }
-  }
+  StoreTile<MR, NV>(d, acc, row, rows, c, n);
 }
 
 typedef void (*TileFunction)(const DenseArgs&, int64_t, int64_t, int64_t, int64_t, const int8_t*);
@@ -116,12 +159,10 @@ TileFunction TileFor(int64_t m) {
     return kTiles[m - 1];
   } else if constexpr (NV == 3) {
     return m <= 1 ? Tile<1, 3> : m <= 2 ? Tile<2, 3> : m <= 4 ? Tile<4, 3> : m <= 6 ? Tile<6, 3> : Tile<8, 3>;
+  } else if constexpr (NV == 2) {
+    return m <= 2 ? Tile<2, 2> : m <= 4 ? Tile<4, 2> : m <= 8 ? Tile<8, 2> : Tile<12, 2>;
   } else {
-    return m <= 1   ? Tile<1, NV>
-           : m <= 2 ? Tile<2, NV>
-           : m <= 4 ? Tile<4, NV>
-           : m <= 8 ? Tile<8, NV>
-                    : Tile<12, NV>;
+    return m <= 4 ? Tile<4, 1> : m <= 8 ? Tile<8, 1> : Tile<12, 1>;
   }
 }
 

@@ -45,7 +45,10 @@ OCTET_INLINE Acc Dot(Acc acc, __m512i a, __m512i b) {
 OCTET_INLINE __m512i AsInt(Acc a) { return reinterpret_cast<__m512i>(a); }
 OCTET_INLINE Acc AsAcc(__m512i a) { return reinterpret_cast<Acc>(a); }
 
-OCTET_INLINE __mmask16 Mask16(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1); }
+// The first n lanes; none for n <= 0.
+OCTET_INLINE __mmask16 Mask16(int64_t n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
+}
 OCTET_INLINE __mmask64 Mask64(int64_t n) {
   return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
 }
