@@ -1,0 +1,257 @@
+#include "evaluate/bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+#include <random>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/parallel.h"
+#include "evaluate/inspect.h"
+#include "evaluate/peak.h"
+#include "passes/macs.h"
+#include "passes/quantizers.h"
+#include "runtime/executor.h"
+
+namespace octet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kWarmUpRuns = 3;
+constexpr int64_t kLeastRuns = 7;
+constexpr int kProfiles = 9;  // per step: the median of so many runs
+constexpr uint32_t kSeed = 20240229;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// What the quantizer of an input can represent.
+struct Range {
+  float lo = -1, hi = 1;
+};
+
+Range RangeOfInput(const Graph* quantized, const std::string& input) {
+  if (quantized == nullptr) return {};
+  const ValueId v = quantized->Find(input);
+  if (v == kNoValue) return {};
+  for (const Graph::Use& use : quantized->UsesOf(v)) {
+    if (const auto q = QuantizerOf(*quantized, use.node); q && q->is_activation() && q->real == v) {
+      return {static_cast<float>(q->qmin() - q->zero_point[0]) * q->scale[0],
+              static_cast<float>(q->qmax() - q->zero_point[0]) * q->scale[0]};
+    }
+  }
+  return {};
+}
+
+Tensor RandomInput(const std::string& name, DType dtype, const Shape& shape, Range range, std::mt19937& random) {
+  Tensor t(dtype, shape);
+  if (dtype == DType::kFloat32) {
+    std::uniform_real_distribution<float> uniform(range.lo, range.hi);
+    for (float& v : t.mutable_data<float>()) v = uniform(random);
+  } else if (dtype == DType::kUint8) {
+    for (uint8_t& v : t.mutable_data<uint8_t>()) v = static_cast<uint8_t>(random());
+  } else if (dtype == DType::kInt8) {
+    for (int8_t& v : t.mutable_data<int8_t>()) v = static_cast<int8_t>(random());
+  } else if (dtype != DType::kInt64 && dtype != DType::kInt32 && dtype != DType::kBool) {
+    Fail(ErrorCode::kUnsupported, "bench: input '", name, "' is ", NameOf(dtype),
+         ", expected float32, uint8, int8, int32, int64 or bool");
+  }
+  return t;  // indices, lengths and masks are zero: valid everywhere
+}
+
+int64_t TotalMacs(const Graph& graph) {
+  int64_t total = 0;
+  for (NodeId id : graph.TopologicalOrder()) total += MacsOf(graph, graph.node(id));
+  return total;
+}
+
+std::string RowName(const Graph& graph) {
+  bool fake = false;
+  for (size_t i = 0; i < graph.node_count(); ++i) {
+    const Node& n = graph.node(static_cast<NodeId>(i));
+    if (n.removed) continue;
+    if (n.domain == "octet" || n.op.starts_with("QLinear")) return "int8";
+    fake = fake || n.Is("QuantizeLinear");
+  }
+  return fake ? "fake-int8" : "float32";
+}
+
+// One graph on the bench.
+class Contestant {
+ public:
+  Contestant(const Graph& graph, const std::vector<Shape>& shapes, std::span<const TensorView> inputs, bool explain)
+      : name_(RowName(graph)), shapes_(shapes), inputs_(inputs) {
+    const auto start = Clock::now();
+    executor_.emplace(graph, ExecutorOptions{{}, explain});
+    steps_ = executor_->Explain(shapes_);
+    load_s_ = SecondsSince(start);
+  }
+
+  std::vector<Tensor> Run() const { return executor_->Run(inputs_); }
+  void TimeOnce() {
+    const auto start = Clock::now();
+    const auto outputs = executor_->Run(inputs_);
+    times_.push_back(SecondsSince(start));
+    total_ += times_.back();
+  }
+  double total() const { return total_; }
+  int64_t runs() const { return static_cast<int64_t>(times_.size()); }
+  void Forget() {
+    times_.clear();
+    total_ = 0;
+  }
+
+  BenchResult::Row Row(int64_t macs, const PeakRates& peak) const {
+    const TimeSummary t = SummarizeTimes(times_);
+    BenchResult::Row row;
+    row.name = name_;
+    row.median_s = t.median;
+    row.mad_s = t.mad;
+    row.best_s = t.best;
+    row.runs = runs();
+    row.gops = 2.0 * static_cast<double>(macs) / t.median * 1e-9;
+    row.peak_fraction = row.gops / (name_ == "int8" ? peak.int8_gops : peak.float_gops);
+    row.load_s = load_s_;
+    return row;
+  }
+
+  std::vector<BenchResult::Step> Steps(bool explain) const {
+    std::vector<std::vector<double>> seconds(steps_.size());
+    for (int i = 0; i < kProfiles; ++i) {
+      const auto profile = executor_->Profile(inputs_);
+      for (size_t s = 0; s < std::min(profile.size(), seconds.size()); ++s) seconds[s].push_back(profile[s]);
+    }
+    std::vector<BenchResult::Step> result;
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      const StepInfo& info = steps_[s];
+      result.push_back({info.node, info.op, info.kernel, info.shape, info.macs,
+                        seconds[s].empty() ? 0.0 : SummarizeTimes(seconds[s]).median,
+                        explain ? info.refused : std::vector<std::string>{}});
+    }
+    return result;
+  }
+
+ private:
+  std::string name_;
+  std::vector<Shape> shapes_;
+  std::span<const TensorView> inputs_;
+  std::optional<Executor> executor_;
+  std::vector<StepInfo> steps_;
+  double load_s_ = 0;
+  std::vector<double> times_;
+  double total_ = 0;
+};
+
+// Largest difference of any output, over the range of the first graph's.
+double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  if (a.size() != b.size()) {
+    Fail(ErrorCode::kInvalidArgument, "bench: the models have ", a.size(), " and ", b.size(), " outputs");
+  }
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!(a[i].shape() == b[i].shape()) || a[i].dtype() != b[i].dtype()) {
+      Fail(ErrorCode::kInvalidArgument, "bench: output ", i, " is ", NameOf(a[i].dtype()), a[i].shape().ToString(),
+           " of one model and ", NameOf(b[i].dtype()), b[i].shape().ToString(), " of the other");
+    }
+    if (a[i].dtype() != DType::kFloat32 || a[i].elements() == 0) continue;
+    const auto x = a[i].data<float>(), y = b[i].data<float>();
+    const auto [lo, hi] = std::minmax_element(x.begin(), x.end());
+    double difference = 0;
+    for (size_t k = 0; k < x.size(); ++k) {
+      difference = std::max(difference, std::fabs(static_cast<double>(x[k]) - static_cast<double>(y[k])));
+    }
+    const double range = static_cast<double>(*hi) - static_cast<double>(*lo);
+    worst = std::max(worst, range > 0 ? difference / range : difference);
+  }
+  return worst;
+}
+
+}  // namespace
+
+TimeSummary SummarizeTimes(std::span<const double> seconds) {
+  OCTET_INVARIANT(!seconds.empty());
+  const auto median = [](std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    const size_t n = v.size();
+    return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+  };
+  TimeSummary s;
+  s.median = median({seconds.begin(), seconds.end()});
+  std::vector<double> deviations;
+  for (double t : seconds) deviations.push_back(std::fabs(t - s.median));
+  s.mad = median(std::move(deviations));
+  s.best = *std::min_element(seconds.begin(), seconds.end());
+  return s;
+}
+
+BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchRequest& request) {
+  if (request.batch < 1) Fail(ErrorCode::kInvalidArgument, "bench: batch is ", request.batch, ", expected at least 1");
+  if (!(request.seconds > 0)) {
+    Fail(ErrorCode::kInvalidArgument, "bench: seconds is ", request.seconds, ", expected more than 0");
+  }
+  const ThreadScope threads(request.threads);
+  const Graph sized = WithBatch(model, request.batch);
+  std::mt19937 random(kSeed);
+  std::vector<Tensor> tensors;
+  std::vector<Shape> shapes;
+  for (ValueId id : sized.inputs) {
+    const Value& input = sized.value(id);
+    if (!input.type.is_static()) {
+      Fail(ErrorCode::kUnsupported, "bench: input '", input.name, "' is ", input.type.ToString(),
+           ", expected a known rank");
+    }
+    shapes.push_back(input.type.static_shape());
+    tensors.push_back(RandomInput(input.name, input.type.dtype, shapes.back(),
+                                  RangeOfInput(quantized, input.name), random));
+  }
+  std::vector<TensorView> inputs;
+  for (const Tensor& t : tensors) inputs.push_back(t.view());
+
+  std::vector<Contestant> contestants;
+  contestants.emplace_back(model, shapes, inputs, request.explain);
+  if (quantized != nullptr) contestants.emplace_back(*quantized, shapes, inputs, request.explain);
+
+  BenchResult result;
+  if (quantized != nullptr) result.output_max_difference = OutputDifference(contestants[0].Run(), contestants[1].Run());
+  for (Contestant& c : contestants) {
+    while (c.runs() < kWarmUpRuns || c.total() < request.seconds / 10) c.TimeOnce();
+    c.Forget();
+  }
+  // The peak is measured before and after: a shared or throttled machine is not the same for long.
+  PeakRates peak = MeasurePeak(request.threads);
+  const double total = request.seconds * static_cast<double>(contestants.size());
+  auto last = Clock::now();
+  for (bool more = true; more;) {
+    more = false;
+    double spent = 0;
+    for (Contestant& c : contestants) {
+      c.TimeOnce();
+      more = more || c.runs() < kLeastRuns || c.total() < request.seconds;
+      spent += std::min(c.total(), request.seconds);
+    }
+    if (request.progress && (SecondsSince(last) > 0.25 || !more)) {
+      last = Clock::now();
+      request.progress({"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(total * 1000)});
+    }
+  }
+  const PeakRates after = MeasurePeak(request.threads);
+  peak.int8_gops = std::max(peak.int8_gops, after.int8_gops);
+  peak.float_gops = std::max(peak.float_gops, after.float_gops);
+
+  result.macs = TotalMacs(sized);
+  for (const Contestant& c : contestants) {
+    result.rows.push_back(c.Row(result.macs, peak));
+    if (request.steps || request.explain) result.rows.back().steps = c.Steps(request.explain);
+  }
+  result.threads = MaxThreads();
+  result.int8_peak_gops = peak.int8_gops;
+  result.float_peak_gops = peak.float_gops;
+  result.cpu = CpuModelName();
+  result.isa = IsaName(ActiveIsa());
+  if (result.rows.size() == 2) result.speedup = result.rows[0].median_s / result.rows[1].median_s;
+  return result;
+}
+
+}  // namespace octet

@@ -1,0 +1,33 @@
+#include "evaluate/peak.h"
+
+#include <gtest/gtest.h>
+
+#include "base/cpu.h"
+
+namespace octet {
+namespace {
+
+TEST(Peak, IsPlausibleAndNamesItsInstructions) {
+  const PeakRates one = MeasurePeak(1, 0.005);
+  // A core at 0.5 to 6 GHz issues one or two of these vectors a cycle: 8 to 128 operations each.
+  EXPECT_GT(one.float_gops, 0.5 * 4);
+  EXPECT_LT(one.float_gops, 6 * 2 * 32);
+  EXPECT_GT(one.int8_gops, 0.5 * 8);
+  EXPECT_LT(one.int8_gops, 6 * 2 * 128);
+  EXPECT_FALSE(one.int8_instruction.empty());
+  EXPECT_FALSE(one.float_instruction.empty());
+}
+
+TEST(Peak, VnniDoesFourTimesTheFloatWork) {
+  bool vnni = false;
+  for (Isa isa : SupportedIsas()) vnni = vnni || isa == Isa::kAvx512Vnni;
+  if (!vnni) GTEST_SKIP() << "no AVX512-VNNI on this machine";
+  // Both issue on the same ports with a quarter of the elements: 4 by construction. A neighbour may steal half of
+  // either burst.
+  const PeakRates r = MeasurePeak(1, 0.01);
+  EXPECT_GT(r.int8_gops / r.float_gops, 2.0);
+  EXPECT_LT(r.int8_gops / r.float_gops, 8.0);
+}
+
+}  // namespace
+}  // namespace octet
