@@ -1,0 +1,69 @@
+#include "evaluate/analyze.h"
+#include "evaluate/bench.h"
+#include "evaluate/eval.h"
+#include "evaluate/inspect.h"
+#include "evaluate/verify.h"
+
+#include "api/internal.h"
+#include "octet/octet.h"
+#include "passes/audit.h"
+#include "quantize/road.h"
+
+namespace octet {
+namespace {
+
+bool HasQuantizers(const Graph& graph) {
+  for (NodeId id : graph.TopologicalOrder()) {
+    if (graph.node(id).Is("QuantizeLinear")) return true;
+  }
+  return false;
+}
+
+// Quantized models run on the INT8 kernels, others as they are.
+Model Runnable(const Model& model, bool lower) {
+  return lower && HasQuantizers(model.graph()) ? Lower(model).first : model;
+}
+
+}  // namespace
+
+InspectResult Inspect(const Model& model) { return InspectGraph(model.graph()); }
+
+EvalResult Evaluate(const Model& model, const DataOptions& data, const Model* reference, const EvalOptions& options) {
+  EvalRequest request;
+  request.metrics = options.metrics;
+  request.threads = options.threads;
+  request.progress = options.progress;
+  const Model runnable = Runnable(model, options.lower);
+  return EvaluateGraphs(runnable.graph(), reference != nullptr ? &reference->graph() : nullptr,
+                        OpenData(model.graph(), data), request);
+}
+
+AnalyzeResult Analyze(const Model& reference, const Model& quantized, const DataOptions& data,
+                      const RunOptions& options) {
+  return AnalyzeGraphs(reference.graph(), quantized.graph(), OpenData(quantized.graph(), data), options.threads,
+                       options.progress);
+}
+
+VerifyResult Verify(const Model& quantized, const DataOptions& data, const RunOptions& options) {
+  return VerifyGraph(quantized.graph(), OpenData(quantized.graph(), data), options.threads, options.progress);
+}
+
+AuditResult Audit(const Model& quantized, const std::string& target) {
+  return AuditGraph(quantized.graph(), ParseTarget(target), Evaluator());
+}
+
+BenchResult Bench(const Model& model, const Model* quantized, const BenchOptions& options) {
+  BenchRequest request;
+  request.batch = options.batch;
+  request.seconds = options.seconds;
+  request.steps = options.steps;
+  request.explain = options.explain;
+  request.threads = options.threads;
+  request.progress = options.progress;
+  const Model first = Runnable(model, true);
+  if (quantized == nullptr) return BenchGraphs(first.graph(), nullptr, request);
+  const Model second = Runnable(*quantized, true);
+  return BenchGraphs(first.graph(), &second.graph(), request);
+}
+
+}  // namespace octet
