@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/dispatch.h"
+#include "kernels/pack.h"
 #include "octet/kernels.h"
 
 namespace octet {
@@ -111,14 +112,14 @@ class OneDnn {
     using Type = memory::data_type;
     const ConvProblem& p = row.problem;
     dnnl::primitive_attr attributes;
-    attributes.set_output_scales(row.gemm ? 2 : 2, p.epilogue.multiplier);
+    attributes.set_output_scales(2, p.epilogue.multiplier);
     if (row.gemm) {
       const memory::desc src({row.width, p.in_channels}, Type::u8, Tag::ab), dst({row.width, p.out_channels}, Type::u8, Tag::ab);
       const memory::desc user_w({p.in_channels, p.out_channels}, Type::s8, Tag::ba), b({1, p.out_channels}, Type::s32, Tag::ab);
       const dnnl::matmul::desc d(src, memory::desc(user_w.dims(), Type::s8, Tag::any), b, dst);
       const dnnl::matmul::primitive_desc pd(d, attributes, engine_);
       Finish(dnnl::matmul(pd), memory(src, engine_, x), memory(user_w, engine_, w), pd.weights_desc(),
-             memory(b, engine_, bias), memory(dst, engine_, y), src, dst);
+             memory(b, engine_, bias), memory(dst, engine_, y));
       return;
     }
     const bool grouped = p.groups > 1;
@@ -144,7 +145,7 @@ class OneDnn {
 
  private:
   void Finish(dnnl::primitive primitive, dnnl::memory x, dnnl::memory w, const dnnl::memory::desc& packed,
-              dnnl::memory bias, dnnl::memory y, const dnnl::memory::desc&, const dnnl::memory::desc&) {
+              dnnl::memory bias, dnnl::memory y) {
     primitive_ = std::move(primitive);
     dnnl::memory weights(packed, engine_);
     dnnl::reorder(w, weights).execute(stream_, w, weights);
@@ -201,23 +202,24 @@ nlohmann::json RunRow(Row row, int threads, double peak, int samples) {
   p.weight = w.data();
   p.epilogue.multiplier.assign(static_cast<size_t>(p.out_channels), 0.02F / std::sqrt(static_cast<float>(k)));
   for (int64_t n = 0; n < p.out_channels; ++n) p.epilogue.bias.push_back(static_cast<int32_t>(rng() % 4000));
-  std::vector<uint8_t> x(static_cast<size_t>(row.height * row.width * p.in_channels));
-  for (auto& v : x) v = static_cast<uint8_t>(rng());
+  // 64-byte aligned, as a runtime's arena is.
+  const kernels::AlignedBytes x(row.height * row.width * p.in_channels);
+  for (int64_t i = 0; i < x.size(); ++i) x.data()[i] = static_cast<uint8_t>(rng());
 
   const ThreadScope scope(threads);
   const Conv conv(p);
   const int64_t oh = conv.OutHeight(row.height), ow = conv.OutWidth(row.width);
-  std::vector<uint8_t> y(static_cast<size_t>(oh * ow * p.out_channels)), expected(y.size()), peer_y(y.size());
+  const kernels::AlignedBytes y(oh * ow * p.out_channels), expected(y.size()), peer_y(y.size());
   {
     const kernels::ForcedChoice forced(Isa::kPortable);
     Conv(p).Run(1, row.height, row.width, x.data(), expected.data());
   }
   conv.Run(1, row.height, row.width, x.data(), y.data());
-  if (y != expected) Fail(ErrorCode::kCheckFailed, row.name, ": our result differs from the portable kernel's");
+  if (std::memcmp(y.data(), expected.data(), static_cast<size_t>(y.size())) != 0) Fail(ErrorCode::kCheckFailed, row.name, ": our result differs from the portable kernel's");
   OneDnn peer(row, oh, ow, x.data(), w.data(), p.epilogue.bias.data(), peer_y.data());
   peer.Run();
   int64_t off = 0;
-  for (size_t i = 0; i < y.size(); ++i) off += std::abs(int{y[i]} - int{peer_y[i]}) > 1 ? 1 : 0;
+  for (int64_t i = 0; i < y.size(); ++i) off += std::abs(int{y.data()[i]} - int{peer_y.data()[i]}) > 1 ? 1 : 0;
   if (off != 0) Fail(ErrorCode::kCheckFailed, row.name, ": ", off, " codes differ from oneDNN's by more than 1");
 
   const auto t = Measure({[&] { conv.Run(1, row.height, row.width, x.data(), y.data()); }, [&] { peer.Run(); }}, samples);

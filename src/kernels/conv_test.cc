@@ -155,13 +155,15 @@ TEST(Conv, EveryOutputInputTypeAndResidual) {
     for (const auto input : {CodeType::kUint8, CodeType::kInt8})
       for (const int mode : {0, 1, 2, 3})
         for (const int residual : {0, 1, 2})
-          for (const int shape : {0, 1, 2, 3, 4}) {
+          for (const int shape : {0, 1, 2, 3, 4, 5, 6}) {
             if (residual > 0 && (output == OutputType::kInt32 || output == OutputType::kFloat32)) continue;
             ConvProblem p = shape == 0   ? Problem(1, 12, 80, 3, 1, 1)
                             : shape == 1 ? Problem(1, 3, 24, 3, 2, 1)
                             : shape == 2 ? Problem(1, 64, 40, 1, 1, 0)
                             : shape == 3 ? Problem(72, 72, 72, 3, 1, 1)
-                                         : Problem(24, 24, 24, 5, 2, 2);
+                            : shape == 4 ? Problem(24, 24, 24, 5, 2, 2)
+                            : shape == 5 ? Problem(16, 16, 16, 3, 1, 1)
+                                         : Problem(8, 8, 8, 3, 2, 1);
             p.x_type = input;
             p.x_zero_point = input == CodeType::kUint8 ? 113 : -9;
             Case c = MakeCase(p, 2, 7, 6, output, &check, mode);

@@ -163,7 +163,12 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
     if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
       return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ", p.out_channels);
     }
-    if (kernel.layout == Layout::kDepthwise3x3 &&
+    const bool tiled = kernel.layout == Layout::kDepthwise3x3Tiled;
+    if (tiled && p.groups != 8 && p.groups != 16 && p.groups != 32) {
+      return Cat("8, 16 or 32 channels only: ", p.groups);
+    }
+    if (tiled && p.epilogue.residual.present) return "no residual";
+    if ((tiled || kernel.layout == Layout::kDepthwise3x3) &&
         (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 || p.stride_h > 2 ||
          p.stride_h != p.stride_w)) {
       return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ", p.stride_h,

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kGrainMacs = 1'500'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
 constexpr int64_t kWeightBlockBytes = 768 << 10;
-constexpr int64_t kRowBlockBytes = 384 << 10;
+constexpr int64_t kRowBlockBytes = 128 << 10;
 // Pointers per block of the table: 32 KiB.
 constexpr int64_t kTableEntries = 4096;
 constexpr int64_t kPanel = 64;

@@ -17,7 +17,9 @@ enum class Op {
 };
 
 // How weights lie in memory for a kernel: kernels/pack.h.
-enum class Layout { kNone, kPlain, kRowsS16, kPanelsK4, kDepthwiseS16, kDepthwiseTaps4, kDepthwise3x3 };
+enum class Layout {
+  kNone, kPlain, kRowsS16, kPanelsK4, kDepthwiseS16, kDepthwiseTaps4, kDepthwise3x3, kDepthwise3x3Tiled,
+};
 
 struct KernelInfo {
   std::string_view name;

@@ -64,6 +64,12 @@ void PackDepthwise3x3(const PlainWeights& w, int8_t* out) {
   }
 }
 
+void PackDepthwise3x3Tiled(const PlainWeights& w, int8_t* out) {
+  std::vector<int8_t> tiled;
+  while (tiled.size() < 64 * 9) tiled.insert(tiled.end(), w.codes.begin(), w.codes.end());
+  PackDepthwise3x3({tiled, 64, 9, 1}, out);
+}
+
 // Channels that the blocks of a depthwise layer cover.
 int64_t BlockedChannels(int64_t channels) {
   int64_t covered = 0;
@@ -87,6 +93,7 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
     case Layout::kPanelsK4: return RoundUp(n, 16) * taps * RoundUp(kc, 4);
     case Layout::kDepthwiseTaps4: return BlockedChannels(n) * RoundUp(taps, 4);
     case Layout::kDepthwise3x3: return BlockedChannels(n) * 24;
+    case Layout::kDepthwise3x3Tiled: return 64 * 24;
     case Layout::kNone:
     case Layout::kPlain: break;
   }
@@ -101,6 +108,7 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
     case Layout::kDepthwiseS16: PackDepthwiseS16(w, reinterpret_cast<int16_t*>(out.data())); break;
     case Layout::kDepthwiseTaps4: PackDepthwiseTaps4(w, reinterpret_cast<int8_t*>(out.data())); break;
     case Layout::kDepthwise3x3: PackDepthwise3x3(w, reinterpret_cast<int8_t*>(out.data())); break;
+    case Layout::kDepthwise3x3Tiled: PackDepthwise3x3Tiled(w, reinterpret_cast<int8_t*>(out.data())); break;
     case Layout::kNone:
     case Layout::kPlain: break;
   }

@@ -9,6 +9,7 @@
 //                    unpacks make of four pixels, and what two rounds of packs put back in order.
 //   kDepthwise3x3    per block: (2, kx, 4 vectors, B/4 channels, 4 rows); half 0 holds rows (w0 w1 w2 0),
 //                    half 1 (0 w0 w1 w2), for the two output rows that share four input rows
+//   kDepthwise3x3Tiled  kDepthwise3x3 of one block of 64 whose channel i is i % C; C divides 64
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,151 @@
+// octet_depthwise3x3_narrow_u8s8_avx512vnni: 3x3 depthwise of 8, 16 or 32 channels, stride 1 or 2.
+//
+// A vector of 64 channels would be mostly empty. Here its 64 lanes are 64 neighbouring bytes of an output row, that
+// is 64 / C pixels of C channels: lane i is channel i % C (layout kDepthwise3x3Tiled). Kernel column kx of those
+// pixels is 64 neighbouring bytes of an input row too; at stride 2, every other pixel of 128. Bytes beyond the row's
+// ends read as the zero point through masked loads, which do not touch memory.
+#include "kernels/depthwise_avx512vnni.h"
+
+#include <string.h>
+
+namespace octet::kernels {
+namespace {
+
+struct Tables {
+  alignas(64) int32_t bias[64];  // in the accumulators' order, see pack.h
+  alignas(64) float multiplier[64];
+  __m512i lo, hi, flip_y, flip_x, zero;
+  __m512i even, odd;  // 64-bit words of a pair of vectors: the pixels at even and odd places
+};
+
+Tables MakeTables(const DepthwiseArgs& d) {
+  const EpilogueArgs& e = d.epilogue;
+  Tables t;
+  alignas(64) uint8_t lo[64], hi[64];
+  for (int64_t i = 0; i < 64; ++i) {
+    const int64_t j = i / 16, lane = i % 16 / 4;  // accumulator j, lane: channels 16 lane + 4 j ..
+    const int64_t channel = (lane * 16 + j * 4 + i % 4) % d.channels;
+    t.bias[i] = e.bias[channel];
+    t.multiplier[i] = e.multiplier[channel];
+    lo[i] = e.lo[i % d.channels];
+    hi[i] = e.hi[i % d.channels];
+  }
+  t.lo = _mm512_load_si512(lo);
+  t.hi = _mm512_load_si512(hi);
+  t.flip_y = _mm512_set1_epi8(static_cast<char>(e.y_flip));
+  t.flip_x = _mm512_set1_epi8(static_cast<char>(d.x_flip));
+  t.zero = _mm512_set1_epi8(static_cast<char>(d.zero_pixel[0]));
+  const int64_t words = d.channels / 8;
+  alignas(64) int64_t even[8];
+  for (int64_t i = 0; i < 8; ++i) even[i] = i / words * 2 * words + i % words;
+  t.even = _mm512_load_si512(even);
+  t.odd = _mm512_add_epi64(t.even, _mm512_set1_epi64(words));
+  return t;
+}
+
+struct Row {
+  const uint8_t* x;
+  int64_t bytes;  // 0 outside the image
+};
+
+Row RowAt(const DepthwiseArgs& d, int64_t iy) {
+  const bool inside = iy >= 0 && iy < d.height;
+  return {d.x + (inside ? iy * d.width * d.channels : 0), inside ? d.width * d.channels : 0};
+}
+
+// 64 bytes from `start` on, in the code type of x.
+OCTET_INLINE __m512i Bytes(const Row& row, int64_t start, __m512i zero) {
+  if (start >= 0 && start + 64 <= row.bytes) return _mm512_loadu_si512(row.x + start);
+  const int64_t first = start < 0 ? -start : 0;
+  const int64_t last = row.bytes - start;
+  if (first >= 64 || last <= first) return zero;
+  const __mmask64 some = Mask64(last) & ~Mask64(first);
+  return _mm512_mask_loadu_epi8(zero, some, row.x + start);
+}
+
+// Kernel column kx for the 64 output bytes from `out` on.
+template <int kStride>
+OCTET_INLINE __m512i Column(const DepthwiseArgs& d, const Tables& t, const Row& row, int64_t out, int kx) {
+  const int64_t start = out * kStride + (kx - d.pad_left) * d.channels;
+  if constexpr (kStride == 1) return _mm512_xor_si512(Bytes(row, start, t.zero), t.flip_x);
+  // kx = 1 takes the odd pixels of what kx = 0 reads.
+  const int64_t from = kx == 1 ? start - d.channels : start;
+  const __m512i low = Bytes(row, from, t.zero), high = Bytes(row, from + 64, t.zero);
+  return _mm512_xor_si512(_mm512_permutex2var_epi64(low, kx == 1 ? t.odd : t.even, high), t.flip_x);
+}
+
+OCTET_INLINE Quad<Wide> Bias(const Tables& t) {
+  Quad<Wide> acc;
+  OCTET_UNROLL
+  for (int j = 0; j < 4; ++j) acc.v[j] = _mm512_load_si512(t.bias + j * 16);
+  return acc;
+}
+
+// y: the output row; n: bytes of it from `out` on that are real.
+OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide>& acc, uint8_t* y, int64_t out,
+                        int64_t n) {
+  const EpilogueArgs& e = d.epilogue;
+  if (e.output == kStoreCodes) {
+    __m512i q[4];
+    OCTET_UNROLL
+    for (int j = 0; j < 4; ++j) q[j] = Wide::Requantized(acc.v[j], t.multiplier + j * 16);
+    const __m512i codes = Bound(PackCodes(q[0], q[1], q[2], q[3], e.y_zero_point), t.lo, t.hi, t.flip_y);
+    if (n >= 64) {
+      _mm512_storeu_si512(y + out, codes);
+    } else {
+      _mm512_mask_storeu_epi8(y + out, Mask64(n), codes);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < 16 && i * 4 < n; ++i) {  // four lanes at a time: channels of one pixel
+    const int64_t j = i % 4, lane = i / 4;
+    alignas(64) int32_t sums[16];
+    _mm512_store_si512(sums, acc.v[j]);
+    const __m512i four = _mm512_castsi128_si512(_mm_load_si128(reinterpret_cast<const __m128i*>(sums + lane * 4)));
+    const int64_t c = (out + i * 4) % d.channels;
+    StoreWide(e, AsAcc(four), c, Mask16(4), y + (out + i * 4 - c) * 4);
+  }
+}
+
+template <int kStride, bool kTwo>
+void OutputRows(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
+  constexpr int kRows = kTwo ? 4 : 3;
+  Row rows[4];
+  for (int i = 0; i < kRows; ++i) rows[i] = RowAt(d, oy * kStride + i - d.pad_top);
+  const int8_t* w = static_cast<const int8_t*>(d.weight);
+  const int64_t bytes = d.out_width * d.channels;
+  uint8_t* y = d.y + oy * bytes * (d.epilogue.output == kStoreCodes ? 1 : 4);
+  for (int64_t out = 0; out < bytes; out += 64) {
+    Quad<Wide> acc = Bias(t), next = Bias(t);
+    OCTET_UNROLL
+    for (int kx = 0; kx < 3; ++kx) {
+      const __m512i r0 = Column<kStride>(d, t, rows[0], out, kx), r1 = Column<kStride>(d, t, rows[1], out, kx);
+      const __m512i r2 = Column<kStride>(d, t, rows[2], out, kx);
+      const __m512i r3 = kTwo ? Column<kStride>(d, t, rows[3], out, kx) : r2;  // against zero weights
+      const Quad<Wide> x = Interleave<Wide>(r0, r1, r2, r3);
+      DotQuad<Wide>(&acc, x, w + kx * 256);
+      if constexpr (kTwo) DotQuad<Wide>(&next, x, w + (3 + kx) * 256);
+    }
+    Store(d, t, acc, y, out, bytes - out);
+    if constexpr (kTwo) Store(d, t, next, y + bytes * (d.epilogue.output == kStoreCodes ? 1 : 4), out, bytes - out);
+  }
+}
+
+}  // namespace
+}  // namespace octet::kernels
+
+extern "C" void octet_depthwise3x3_narrow_u8s8_avx512vnni(const octet::kernels::DepthwiseArgs* args) {
+  using namespace octet::kernels;
+  const DepthwiseArgs& d = *args;
+  const Tables t = MakeTables(d);
+  for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
+    if (d.stride_h == 2) {
+      OutputRows<2, false>(d, t, oy++);
+    } else if (oy + 1 < d.oy_end) {
+      OutputRows<1, true>(d, t, oy);
+      oy += 2;
+    } else {
+      OutputRows<1, false>(d, t, oy++);
+    }
+  }
+}
