@@ -18,16 +18,16 @@ struct ManifestFile {
 };
 
 struct Manifest {
-  std::string command;  // "quantize"
-  std::string version;  // of Octet
-  std::string isa;      // level in force
-  std::string cpu;
+  std::string command = {};  // "quantize"
+  std::string version = {};  // of Octet
+  std::string isa = {};      // level in force
+  std::string cpu = {};
   uint64_t seed = 0;
-  std::vector<ManifestFile> inputs;
-  std::vector<ManifestFile> outputs;
-  std::string recipe_json;      // the full effective recipe; empty: none
-  std::string preprocess_json;  // Preprocess::ToJson(); empty: none
-  std::vector<std::string> notes;
+  std::vector<ManifestFile> inputs = {};
+  std::vector<ManifestFile> outputs = {};
+  std::string recipe_json = {};      // the full effective recipe; empty: none
+  std::string preprocess_json = {};  // Preprocess::ToJson(); empty: none
+  std::vector<std::string> notes = {};
 
   void AddInput(std::string role,
                 const std::filesystem::path& file);  // hashes the file; throws kIo
