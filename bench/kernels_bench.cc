@@ -135,7 +135,7 @@ class OneDnn {
         {p.pad_bottom, p.pad_right});
     const dnnl::convolution_forward::primitive_desc pd(d, attributes, engine_);
     Finish(dnnl::convolution_forward(pd), memory(src, engine_, x), memory(user_w, engine_, w), pd.weights_desc(),
-           memory(b, engine_, bias), memory(dst, engine_, y), src, dst);
+           memory(b, engine_, bias), memory(dst, engine_, y));
   }
 
   void Run() {

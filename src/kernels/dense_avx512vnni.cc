@@ -28,7 +28,8 @@ OCTET_INLINE int LoadDword(const uint8_t* p) {
 // Codes of kRows = 4 / NV rows (1 for NV = 3) from `row` on, NV vectors each, packed together; `rows` of them are
 // real, and `n` of the panel's channels.
 template <int NV>
-OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t row, int64_t rows, int64_t c, int64_t n) {
+OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t row, int64_t rows, int64_t c, int64_t n,
+                             __m512i zero, __m512i flip) {
   constexpr int kRows = NV == 3 ? 1 : 4 / NV;
   const EpilogueArgs& e = d.epilogue;
   __m512i codes[4];
@@ -46,8 +47,7 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t r
     }
   }
   const __m512i packed =
-      _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], e.y_zero_point));
-  const __m512i flip = _mm512_set1_epi8(static_cast<char>(e.y_flip));
+      _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], zero));
   uint8_t* y = d.y + row * d.y_stride + c;
   if constexpr (NV >= 3) {
     const __m512i bounded = Bound(packed, _mm512_loadu_si512(e.lo + c), _mm512_loadu_si512(e.hi + c), flip);
@@ -99,9 +99,10 @@ OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_
   }
   constexpr int kRows = NV == 3 ? 1 : 4 / NV;
   static_assert(MR % kRows == 0, "rows are packed together in groups");
+  const __m512i zero = Zero16(d.epilogue), flip = Flip(d.epilogue);
   OCTET_UNROLL
   for (int i = 0; i < MR; i += kRows) {
-    if (i < rows) StoreCodes<NV>(d, acc + i, row + i, rows - i, c, n);
+    if (i < rows) StoreCodes<NV>(d, acc + i, row + i, rows - i, c, n, zero, flip);
   }
 }
 

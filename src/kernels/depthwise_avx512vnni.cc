@@ -22,6 +22,7 @@ struct Block {
   const int8_t* w;
   int64_t c, n;
   uint64_t mask;
+  typename V::Int zero, flip_y, flip_x, lo, hi;
 
   // vector j, lane l holds channels 16l + 4j .. + 3
   static int64_t From(int64_t j, int64_t l) { return l * 16 + j * 4; }
@@ -29,7 +30,8 @@ struct Block {
 
   Block(const DepthwiseArgs& args, const int8_t* weight, int64_t channel)
       : d(&args), w(weight), c(channel), n(args.channels - channel < V::kChannels ? args.channels - channel : V::kChannels),
-        mask(Mask64(n)) {
+        mask(Mask64(n)), zero(V::Set16(args.epilogue.y_zero_point)), flip_y(V::Set8(args.epilogue.y_flip)),
+        flip_x(V::Set8(args.x_flip)), lo(V::Load(args.epilogue.lo + c)), hi(V::Load(args.epilogue.hi + c)) {
     for (int64_t j = 0; j < 4; ++j)
       for (int64_t l = 0; l < V::kChannels / 16; ++l) {
         memcpy(bias + At(j, l), args.epilogue.bias + c + From(j, l), 16);
@@ -42,8 +44,7 @@ struct Block {
     return V::LoadSome(pixel, block_mask);
   }
   [[nodiscard]] typename V::Int Pixel(const uint8_t* pixel) const {
-    const typename V::Int x = Fetch(pixel + c, mask);
-    return d->x_flip != 0 ? V::Xor(x, V::Set8(0x80)) : x;
+    return V::Xor(Fetch(pixel + c, mask), flip_x);
   }
   [[nodiscard]] Quad<V> Bias() const {
     Quad<V> acc;
@@ -62,9 +63,8 @@ struct Block {
     typename V::Int q[4];
     OCTET_UNROLL
     for (int j = 0; j < 4; ++j) q[j] = V::Requantized(acc.v[j], multiplier + j * V::kChannels / 4);
-    const auto zero = V::Set16(e.y_zero_point);
     auto codes = V::Pack16(V::Add16(V::Pack32(q[0], q[1]), zero), V::Add16(V::Pack32(q[2], q[3]), zero));
-    codes = V::Xor(V::Clamp8(codes, V::Load(e.lo + c), V::Load(e.hi + c)), V::Set8(e.y_flip));
+    codes = V::Xor(V::Clamp8(codes, lo, hi), flip_y);
     uint8_t* y = d->y + out * d->channels + c;
     if constexpr (kFull) {
       V::Store(y, codes);
@@ -91,9 +91,9 @@ struct Block {
       const __m128i r = _mm_maskz_loadu_epi8(some, d->r + out * d->channels + c + i);
       const __m512i v = RequantizeAdd(e, sum, _mm512_loadu_ps(e.multiplier + c + i), r);
       const __m512i none = _mm512_setzero_si512();
-      const __m512i codes = _mm512_permutexvar_epi32(PackOrder(), PackCodes(v, none, none, none, e.y_zero_point));
+      const __m512i codes = _mm512_permutexvar_epi32(PackOrder(), PackCodes(v, none, none, none, Zero16(e)));
       const __m512i bounded = Bound(codes, _mm512_loadu_si512(e.lo + c + i), _mm512_loadu_si512(e.hi + c + i),
-                                    _mm512_set1_epi8(static_cast<char>(e.y_flip)));
+                                    Flip(e));
       _mm_mask_storeu_epi8(y + c + i, some, _mm512_castsi512_si128(bounded));
     }
   }

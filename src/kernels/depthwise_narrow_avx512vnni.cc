@@ -14,7 +14,8 @@ namespace {
 struct Tables {
   alignas(64) int32_t bias[64];  // in the accumulators' order, see pack.h
   alignas(64) float multiplier[64];
-  __m512i lo, hi, flip_y, flip_x, zero;
+  __m512i lo, hi, flip_y, flip_x, zero_y;
+  __m512i zero;  // of x, as stored
   __m512i even, odd;  // 64-bit words of a pair of vectors: the pixels at even and odd places
 };
 
@@ -32,7 +33,8 @@ Tables MakeTables(const DepthwiseArgs& d) {
   }
   t.lo = _mm512_load_si512(lo);
   t.hi = _mm512_load_si512(hi);
-  t.flip_y = _mm512_set1_epi8(static_cast<char>(e.y_flip));
+  t.flip_y = Flip(e);
+  t.zero_y = Zero16(e);
   t.flip_x = _mm512_set1_epi8(static_cast<char>(d.x_flip));
   t.zero = _mm512_set1_epi8(static_cast<char>(d.zero_pixel[0]));
   const int64_t words = d.channels / 8;
@@ -89,7 +91,7 @@ OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide
     __m512i q[4];
     OCTET_UNROLL
     for (int j = 0; j < 4; ++j) q[j] = Wide::Requantized(acc.v[j], t.multiplier + j * 16);
-    const __m512i codes = Bound(PackCodes(q[0], q[1], q[2], q[3], e.y_zero_point), t.lo, t.hi, t.flip_y);
+    const __m512i codes = Bound(PackCodes(q[0], q[1], q[2], q[3], t.zero_y), t.lo, t.hi, t.flip_y);
     if (n >= 64) {
       _mm512_storeu_si512(y + out, codes);
     } else {

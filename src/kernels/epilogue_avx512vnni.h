@@ -76,9 +76,13 @@ OCTET_INLINE __m512i RequantizeAdd(const EpilogueArgs& e, Acc acc, __m512 multip
   return RoundToCode(_mm512_add_ps(v, fr));
 }
 
+// The zero point as PackCodes takes it. Made once per tile: a store of bytes may alias the arguments, so the
+// compiler would broadcast it again for every row.
+OCTET_INLINE __m512i Zero16(const EpilogueArgs& e) { return _mm512_set1_epi16(static_cast<short>(e.y_zero_point)); }
+OCTET_INLINE __m512i Flip(const EpilogueArgs& e) { return _mm512_set1_epi8(static_cast<char>(e.y_flip)); }
+
 // Four vectors of codes minus zero point -> 64 stored bytes in pack order: lane l holds v0.l, v1.l, v2.l, v3.l.
-OCTET_INLINE __m512i PackCodes(__m512i v0, __m512i v1, __m512i v2, __m512i v3, int32_t zero_point) {
-  const __m512i zero = _mm512_set1_epi16(static_cast<short>(zero_point));
+OCTET_INLINE __m512i PackCodes(__m512i v0, __m512i v1, __m512i v2, __m512i v3, __m512i zero) {
   const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v0, v1), zero);
   const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v2, v3), zero);
   return _mm512_packus_epi16(low, high);

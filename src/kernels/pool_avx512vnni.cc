@@ -26,6 +26,7 @@ void octet_average_pixels_avx512vnni(const AveragePixelsArgs* args) {
   const AveragePixelsArgs& a = *args;
   const __m128i flip = _mm_set1_epi8(static_cast<char>(a.flip));
   const __m512 multiplier = _mm512_set1_ps(a.multiplier);
+  const __m512i zero = _mm512_set1_epi16(static_cast<short>(a.y_zero_point));
   for (int64_t c = 0; c < a.channels; c += 64) {
     __m512i sum[4];
     __mmask16 some[4];
@@ -47,7 +48,7 @@ void octet_average_pixels_avx512vnni(const AveragePixelsArgs* args) {
     OCTET_UNROLL
     for (int v = 0; v < 4; ++v) codes[v] = Requantize(AsAcc(sum[v]), multiplier);
     const __m512i packed =
-        _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], a.y_zero_point));
+        _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], zero));
     _mm512_mask_storeu_epi8(a.y + c, Mask64(a.channels - c),
                             _mm512_xor_si512(packed, _mm512_set1_epi8(static_cast<char>(a.flip))));
   }
