@@ -1,5 +1,5 @@
-// Runs a graph. A plan is made per concrete set of input shapes (and kept); taps are values the caller
-// wants to see, and the plan does not fuse across them.
+// Runs a graph. A plan is made per concrete set of input shapes (and kept); taps are values the
+// caller wants to see, and the plan does not fuse across them.
 #pragma once
 
 #include <functional>
@@ -13,8 +13,8 @@
 
 namespace octet {
 
-// Called with each tapped value as it is made, in logical (NCHW) layout and the value's own dtype; the view
-// is valid during the call only.
+// Called with each tapped value as it is made, in logical (NCHW) layout and the value's own dtype;
+// the view is valid during the call only.
 using Tap = std::function<void(ValueId, const TensorView&)>;
 
 struct ExecutorOptions {
@@ -24,18 +24,18 @@ struct ExecutorOptions {
 
 // What one step of a plan is, for --explain, bench and memory reports.
 struct StepInfo {
-  std::string node;       // name of the graph node (the last of a fused group)
-  std::string op;         // "Conv+Clip", "octet.QConv", "reorder"
-  std::string kernel;     // implementation: "onednn:brgconv:avx512_core", "octet_conv_..."
-  std::string shape;      // of the first output
-  int64_t macs = 0;       // multiply-adds
+  std::string node;    // name of the graph node (the last of a fused group)
+  std::string op;      // "Conv+Clip", "octet.QConv", "reorder"
+  std::string kernel;  // implementation: "onednn:brgconv:avx512_core", "octet_conv_..."
+  std::string shape;   // of the first output
+  int64_t macs = 0;    // multiply-adds
   std::vector<std::string> refused;  // "kernel: reason"
 };
 
 class Executor {
  public:
-  // Keeps its own (cheap) copy of the graph. Throws kUnsupported for operators that cannot run, naming
-  // every one of them.
+  // Keeps its own (cheap) copy of the graph. Throws kUnsupported for operators that cannot run,
+  // naming every one of them.
   explicit Executor(const Graph& graph, ExecutorOptions options = {});
   ~Executor();
   Executor(Executor&&) noexcept;
@@ -43,10 +43,11 @@ class Executor {
 
   [[nodiscard]] const Graph& graph() const;
 
-  // Inputs in the order of graph().inputs; outputs in the order of graph().outputs. May be called from
-  // several threads at once. Throws kBadData where dtype, rank or a fixed dimension does not fit the
-  // input's declared type, naming the input.
-  [[nodiscard]] std::vector<Tensor> Run(std::span<const TensorView> inputs, const Tap& tap = {}) const;
+  // Inputs in the order of graph().inputs; outputs in the order of graph().outputs. May be called
+  // from several threads at once. Throws kBadData where dtype, rank or a fixed dimension does not
+  // fit the input's declared type, naming the input.
+  [[nodiscard]] std::vector<Tensor> Run(std::span<const TensorView> inputs,
+                                        const Tap& tap = {}) const;
 
   // The steps for these input shapes; makes the plan.
   [[nodiscard]] std::vector<StepInfo> Explain(std::span<const Shape> input_shapes) const;
