@@ -58,6 +58,7 @@ class Upgrade {
 
   // The rank of a value.
   [[nodiscard]] size_t RankOf(const Node& node, ValueId id) const {
+    if (id == kNoValue) Refuse(node, "an input is missing");
     const ValueType& type = graph_.value(id).type;
     if (!type.has_rank) Refuse(node, "the rank of '", graph_.value(id).name, "' is not known");
     return type.dims.size();
@@ -232,7 +233,7 @@ void RaisePad(Upgrade& u, Node& node) {
   const float value = node.GetFloat("value", 0.0F);
   node.attributes.erase("value");
   if (value == 0.0F) return;
-  if (u.graph().value(node.inputs[0]).type.dtype != DType::kFloat32)
+  if (node.inputs[0] == kNoValue || u.graph().value(node.inputs[0]).type.dtype != DType::kFloat32)
     u.Refuse(node, "its input is not known as float32");
   u.SetInput(node, 2, "value", Tensor::Scalar<float>(value));
 }
