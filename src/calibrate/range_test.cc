@@ -204,16 +204,33 @@ TEST(Mse, AsGoodAsBruteForceOverTheData) {
   }
 }
 
-TEST(Mse, CutsFarOutliers) {
-  // One value a million times the rest: worth keeping or not is a matter of arithmetic, and here it is not
-  // worth it at 8 bits only if its own squared error is below the rounding error of all others.
-  auto x = Draw(100000, 10, Gauss);
-  x[5] = 300;
-  const RangeChoice one = Estimate(x, "mse");
-  EXPECT_LT(one.hi, 300);
-  EXPECT_GT(one.hi, 4);
-  x[5] = 3e6F;  // (3e6)^2 / 1e5 = 9e7 per element: dear
-  EXPECT_GT(Estimate(x, "mse").hi, 1e6);
+// N = 3.2 million values of variance 1 and one outlier v. On a range of width R they err by R^2 / A, A =
+// 12 x 255^2 (symmetric, R the larger end: 12 x 127^2), as long as the step is below the deviation; cutting the
+// outlier costs (v + L - R)^2 / N, L what the range keeps on the other side (symmetric: none). The sum is least at
+// R = (v + L) A / (A + N). The minimum is flat: an R 5 % off costs 0.25 % of error, about what the ripple is.
+TEST(Mse, BalancesAnOutlierAgainstTheBulk) {
+  ValueStatistics bulk = StatisticsOf(Draw(100000, 16, Gauss));
+  for (int i = 0; i < 5; ++i) bulk.Merge(ValueStatistics(bulk));
+  constexpr double kN = 3.2e6;
+  for (const float outlier : {200.0F, 1000.0F, -200.0F, -1000.0F}) {
+    SCOPED_TRACE(outlier);
+    ValueStatistics value = bulk;
+    value.Merge(StatisticsOf({outlier}));
+    const double v = std::fabs(outlier);
+    const RangeChoice choice = EstimateRange("x", value, RangeEstimator::Parse("mse"), kUint8, false);
+    const double other = outlier > 0 ? -choice.lo : choice.hi;
+    EXPECT_GT(other, 3);
+    EXPECT_LT(other, 6);
+    const double width = static_cast<double>(choice.hi) - static_cast<double>(choice.lo);
+    const double asymmetric = (v + other) * 780300 / (780300 + kN);
+    EXPECT_NEAR(width, asymmetric, 0.05 * asymmetric);
+    const RangeChoice both = EstimateRange("x", value, RangeEstimator::Parse("mse"), kInt8, true);
+    const double symmetric = v * 193548 / (193548 + kN);
+    EXPECT_NEAR(both.hi, symmetric, 0.05 * symmetric);
+  }
+  // An outlier of 10,000 costs 31 per value if cut; kept, at most 1, the variance: it stays nearly whole.
+  bulk.Merge(StatisticsOf({1e4F}));
+  EXPECT_GT(EstimateRange("x", bulk, RangeEstimator::Parse("mse"), kUint8, false).hi, 9000);
 }
 
 TEST(Auto, TakesTheSmallerErrorAndSaysWhich) {
@@ -290,6 +307,11 @@ TEST(Entropy, MatchesItsDefinition) {
     const ValueDensity density(StatisticsOf(x));
     const bool both = density.min() < 0 && density.max() > 0;
     EXPECT_EQ(EntropyThreshold(density, kInt8, true, "x"), PlainEntropyThreshold(density, 128));
+    for (const char* coarse : {"int4", "int3", "int2"}) {
+      const IntFormat format = IntFormat::Parse(coarse);
+      EXPECT_EQ(EntropyThreshold(density, format, true, "x"),
+                PlainEntropyThreshold(density, size_t{1} << (format.bits - 1)));
+    }
     EXPECT_EQ(EntropyThreshold(density, kUint8, false, "x"),
               PlainEntropyThreshold(density, both ? 128 : 256));
   }

@@ -67,7 +67,7 @@ struct Layout {
   int axis;                   // in the batched shape
 };
 const Layout kLayouts[] = {{"nchw", {5, 7, 9}, 1},
-                           {"large", {3, 150, 100}, 1},
+                           {"large", {3, 151, 101}, 1},
                            {"nhwc", {7, 9, 5}, 3},
                            {"short", {5, 3}, 1},
                            {"none", {11}, -1}};

@@ -238,6 +238,13 @@ TEST(RaiseScalesForBias, PropertiesOverRandomScales) {
   }
 }
 
+TEST(QuantizeBias, RoundsHalfToEven) {
+  EXPECT_EQ(QuantizeBias(2.5F, 1, 1, "conv"), 2);
+  EXPECT_EQ(QuantizeBias(3.5F, 1, 1, "conv"), 4);
+  EXPECT_EQ(QuantizeBias(-1.75F, 0.5F, 2, "conv"), -2);
+  EXPECT_EQ(QuantizeBias(1.75F, 0.5F, 0.5F, "conv"), 7);
+}
+
 TEST(RaiseScalesForBias, OneScaleServesTheWorstChannel) {
   std::vector<float> scale = {1e-12F};
   const std::vector<float> bias = {1, 100, 10};
