@@ -371,16 +371,32 @@ class Lowering {
     Replace(id, out, n.Is("Conv") ? "QConv" : "QGemm", std::move(inputs), std::move(attributes));
   }
 
-  // The node that made `out` goes; a node of domain octet makes it now. What else was fused is dead and
-  // goes with Compact().
+  // The node that made `out` goes, and with it all that was fused on the way; a node of domain octet makes
+  // it now.
   void Replace(NodeId id, ValueId out, const std::string& op, std::vector<ValueId> inputs,
                std::map<std::string, Attribute> attributes) {
     const std::string name = graph_.node(id).name;
     const NodeId producer = graph_.value(out).producer;
-    graph_.RemoveNode(producer);
-    if (producer != id) graph_.RemoveNode(id);
+    std::vector<ValueId> read = graph_.node(id).inputs;
+    graph_.RemoveNode(id);
+    if (producer != id) {
+      const auto& more = graph_.node(producer).inputs;
+      read.insert(read.end(), more.begin(), more.end());
+      graph_.RemoveNode(producer);
+    }
     graph_.AddOp(op, std::move(inputs), {out}, std::move(attributes), name, "octet");
+    for (ValueId v : read) RemoveUnread(v);
     ++report_.lowered;
+  }
+
+  // Removes what makes `v` if nobody reads it any more, and what was only there for that.
+  void RemoveUnread(ValueId v) {
+    if (v == kNoValue || graph_.IsOutput(v) || !graph_.UsesOf(v).empty()) return;
+    const NodeId producer = graph_.value(v).producer;
+    if (producer == kNoNode) return;
+    const std::vector<ValueId> read = graph_.node(producer).inputs;
+    graph_.RemoveNode(producer);
+    for (ValueId input : read) RemoveUnread(input);
   }
 
   void LowerAdd(NodeId id) {
