@@ -14,6 +14,6 @@ struct PeakRates {
 
 // The best of several bursts of about `seconds` each, by the widest instructions of the machine (OCTET_FORCE_ISA does
 // not count: a portable kernel is measured by the same stick), in `threads` threads.
-[[nodiscard]] PeakRates MeasurePeak(int threads, double seconds = 0.02);
+[[nodiscard]] PeakRates MeasurePeak(int threads, double seconds = 0.003);
 
 }  // namespace octet

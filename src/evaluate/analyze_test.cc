@@ -1,0 +1,112 @@
+#include "evaluate/analyze.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+
+#include "evaluate/rescaling.h"
+#include "evaluate/test_models.h"
+#include "octet/error.h"
+#include "passes/channel_groups.h"
+
+namespace octet {
+namespace {
+
+const AnalyzeResult::Layer& LayerOf(const AnalyzeResult& r, const std::string& node) {
+  for (const auto& l : r.layers) {
+    if (l.node == node) return l;
+  }
+  throw std::runtime_error("no layer " + node);
+}
+
+TEST(Analyze, EightBitsGiveTheSqnrTheyShould) {
+  const test::ScratchFolder folder("analyze");
+  const Graph g = test::Classifier();
+  const Dataset data = test::MakeData(folder, g, 8);
+  const Graph q = test::QuantizeByExtrema(g, data);
+  const Analysis a = AnalyzeGraphs(g, q, data, {1, {}});
+  EXPECT_TRUE(a.left_out.empty());
+  EXPECT_TRUE(a.rescaled.empty());
+  EXPECT_EQ(a.result.samples, 8);
+  ASSERT_EQ(a.result.layers.size(), 7u);  // four convolutions, Add, GlobalAveragePool, Gemm
+  for (const auto& l : a.result.layers) {
+    SCOPED_TRACE(l.node);
+    // Uniform noise of a step of 1/255 of the range: 10 log10(12 * 255^2 * signal power / range^2), about 59 dB less
+    // the crest factor (below 20 dB here) and the weights' own noise.
+    EXPECT_GT(l.local_sqnr_db, 30);
+    EXPECT_LT(l.local_sqnr_db, 65);
+    EXPECT_LE(l.accumulated_sqnr_db, l.local_sqnr_db + 3);
+    EXPECT_GT(l.cosine, 0.999);
+    EXPECT_EQ(l.saturated, 0);
+  }
+  // The first layer's inputs are the float model's in both views.
+  EXPECT_EQ(LayerOf(a.result, "conv1").local_sqnr_db, LayerOf(a.result, "conv1").accumulated_sqnr_db);
+  EXPECT_EQ(LayerOf(a.result, "depthwise").value, "clip_out");
+  const Analysis two = AnalyzeGraphs(g, q, data, {2, {}});
+  EXPECT_EQ(two.result.layers[3].accumulated_sqnr_db, a.result.layers[3].accumulated_sqnr_db);
+}
+
+TEST(Analyze, RanksTheLayerThatWasSpoiledFirstAndOnlyThere) {
+  const test::ScratchFolder folder("analyze_rank");
+  const Graph g = test::Classifier();
+  const Dataset data = test::MakeData(folder, g, 4);
+  Graph q = test::QuantizeByExtrema(g, data);
+  // conv2's output grid a fifth as wide: it saturates.
+  for (const char* name : {"conv2_out_scale"}) test::ScaleConstant(q, name, 0.2F);
+  const Analysis a = AnalyzeGraphs(g, q, data, {1, {}});
+  const auto& worst = a.result.layers[a.result.ranking[0]];
+  EXPECT_EQ(worst.node, "conv2");
+  EXPECT_GT(worst.saturated, 0.01);
+  EXPECT_GT(LayerOf(a.result, "conv3").local_sqnr_db, 30);         // by itself it is fine
+  EXPECT_LT(LayerOf(a.result, "conv3").accumulated_sqnr_db, 25);   // but its input is spoiled
+}
+
+TEST(Analyze, FindsChannelFactorsAgain) {
+  const test::ScratchFolder folder("analyze_rescaled");
+  test::Net n({-1, 3, 12, 12});
+  const ValueId a = n.Op("Relu", "r1", {n.Conv("c1", n.x, {16, 3, 3, 3})});
+  const ValueId b = n.Op("Relu", "r2", {n.Conv("dw", a, {16, 1, 3, 3}, 16)});
+  const ValueId c = n.Op("Relu", "r3", {n.Conv("c2", b, {8, 16, 1, 1})});
+  const Graph g = n.Finish(n.Op("GlobalAveragePool", "gap", {n.Conv("c3", c, {8, 8, 3, 3})}));
+  const Dataset data = test::MakeData(folder, g, 4);
+
+  Graph scaled = g;
+  const auto groups = FindChannelGroups(scaled, false).groups;
+  ASSERT_GE(groups.size(), 2u);
+  std::vector<std::vector<float>> factors;
+  for (const auto& group : groups) {
+    std::vector<float> f;
+    for (int64_t i = 0; i < group.channels; ++i) f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
+    ScaleChannels(scaled, group, f);
+  }
+  const Graph q = test::QuantizeByExtrema(scaled, data);
+  Graph aligned = g;
+  EXPECT_EQ(AlignRescaling(aligned, q).size(), groups.size());
+  // The weights are what they were before quantization, but for the error of the estimate.
+  for (const char* node : {"c1", "dw", "c2", "c3"}) {
+    const auto got = aligned.ConstantOf(aligned.node(aligned.FindNode(node)).inputs[1])->data<float>();
+    const auto want = scaled.ConstantOf(scaled.node(scaled.FindNode(node)).inputs[1])->data<float>();
+    for (size_t i = 0; i < got.size(); ++i) {
+      // Two factors, each to step / (sqrt(12) |w'|) = 1 / (127 sqrt(12)) or better for the largest weight: six sigma.
+      EXPECT_NEAR(got[i], want[i], 2 * 6 / (127 * std::sqrt(12.0)) * std::fabs(want[i])) << node << " " << i;
+    }
+  }
+  const Analysis analysis = AnalyzeGraphs(g, q, data, {1, {}});
+  EXPECT_EQ(analysis.rescaled.size(), groups.size());
+  for (const auto& l : analysis.result.layers) EXPECT_GT(l.local_sqnr_db, 25) << l.node;
+}
+
+TEST(Analyze, ModelsThatHaveNothingInCommonAreRefused) {
+  const test::ScratchFolder folder("analyze_refuse");
+  const Graph g = test::Classifier();
+  const Dataset data = test::MakeData(folder, g, 2);
+  EXPECT_THROW((void)AnalyzeGraphs(g, g, data), Error);  // nothing quantized
+  test::Net n({-1, 3, 12, 12});
+  const Graph other = n.Finish(n.Conv("another", n.x, {4, 3, 3, 3}));
+  EXPECT_THROW((void)AnalyzeGraphs(other, test::QuantizeByExtrema(g, data), data), Error);
+}
+
+}  // namespace
+}  // namespace octet
