@@ -327,7 +327,7 @@ class BadInput(unittest.TestCase):
         for array, name, word in (
             (good[:, :2], "input", "input"),
             (good.astype(np.float64), "input", "input"),
-            (good, "inputt", "inputt"),
+            (good, "inputt", "input"),
         ):
             path = self.folder / "x.npy"
             np.save(path, array)
