@@ -96,8 +96,9 @@ def check_library(relative, place, target):
     for prefix, owners in OWNERS.items():
         if target.startswith(prefix) and place not in owners:
             return f"{relative}: includes <{target}>, which belongs to {' and '.join(owners)}"
-    is_test = relative.endswith("_test.cc") or place == "tests"
-    if target.startswith(("gtest/", "gmock/")) and not is_test and "testing" not in relative:
+    name = relative.rsplit("/", 1)[-1]
+    is_test = name.endswith("_test.cc") or name.startswith("test_") or place == "tests"
+    if target.startswith(("gtest/", "gmock/")) and not is_test:
         return f"{relative}: includes <{target}>, but is no test"
     return None
 
@@ -212,6 +213,7 @@ CLEAN_TREE = {
     "src/kernels/gemm.cc": '#include "octet/kernels.h"\n',
     "src/files/read.cc": '#include <onnx/onnx_pb.h>\n#include "graph/graph.h"\n',
     "src/files/read_test.cc": '#include <gtest/gtest.h>\n#include "files/read.h"\n',
+    "src/files/test_folder.h": "#include <gtest/gtest.h>\n",
     "src/api/octet.cc": '#include "octet/octet.h"\n#include "runtime/executor.h"\n',
     "cli/main.cc": '#include <CLI/CLI.hpp>\n#include "octet/octet.h"\n#include "cli/table.h"\n',
     "docs/architecture.md": "base graph kernels files api\n",
