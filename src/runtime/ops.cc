@@ -93,6 +93,26 @@ constexpr OpRow kRows[] = {
     {"DepthToSpace", "", MakeDepthToSpace},
     {"SpaceToDepth", "", MakeSpaceToDepth},
 
+    {"Pad", "", MakePad},
+    {"Tile", "", MakeTile},
+    {"Trilu", "", MakeTrilu},
+    {"Resize", "", MakeResize},
+
+    {"ReduceSum", "", MakeReduce},
+    {"ReduceMean", "", MakeReduce},
+    {"ReduceMax", "", MakeReduce},
+    {"ReduceMin", "", MakeReduce},
+    {"ReduceProd", "", MakeReduce},
+    {"ReduceL1", "", MakeReduce},
+    {"ReduceL2", "", MakeReduce},
+    {"ReduceSumSquare", "", MakeReduce},
+    {"ReduceLogSum", "", MakeReduce},
+    {"ReduceLogSumExp", "", MakeReduce},
+    {"ArgMax", "", MakeArg},
+    {"ArgMin", "", MakeArg},
+    {"CumSum", "", MakeCumSum},
+    {"TopK", "", MakeTopK},
+
     {"Gather", "", MakeGather},
     {"GatherElements", "", MakeGatherElements},
     {"GatherND", "", MakeGatherNd},
@@ -108,6 +128,13 @@ constexpr OpRow kRows[] = {
     {"QuantizeLinear", "com.microsoft", MakeQuantizeLinear},
     {"DequantizeLinear", "com.microsoft", MakeDequantizeLinear},
     {"DynamicQuantizeLinear", "", MakeDynamicQuantizeLinear},
+
+    {"QConv", "octet", MakeQConv},
+    {"QGemm", "octet", MakeQGemm},
+    {"QAdd", "octet", MakeQAdd},
+    {"QAveragePool", "octet", MakeQPool},
+    {"QGlobalAveragePool", "octet", MakeQPool},
+    {"QLookup", "octet", MakeQLookup},
 };
 
 }  // namespace

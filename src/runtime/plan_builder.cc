@@ -19,7 +19,8 @@ class Builder {
         graph_(*request.graph),
         values_(graph_.value_count()),
         native_(graph_.value_count(), Layout::kPlain),
-        by_layout_(graph_.value_count(), {-1, -1}) {}
+        by_layout_(graph_.value_count(), {-1, -1}),
+        for_images_(graph_.value_count(), false) {}
 
   std::unique_ptr<Plan> Build() {
     TakeSources();
@@ -35,6 +36,7 @@ class Builder {
   void WalkTypes();
   bool TypeNode(const Node& node);
   void KeepNeeded();
+  void FindImages();
   void MakeSteps();
   void EmitGroup(NodeId first, const FusedGroup* group);
   void EmitNode(NodeId id) { EmitGroup(id, nullptr); }
@@ -50,6 +52,7 @@ class Builder {
   std::vector<Layout> native_;                 // layout a value is computed in
   std::vector<std::array<int, 2>> by_layout_;  // buffer of a value in each layout, or -1
   std::vector<NodeId> nodes_;                  // to run, in order
+  std::vector<bool> for_images_;               // read by an operator that wants channels-last
   std::set<ValueId> kept_;                     // tapped or wanted: not to be fused away
   Plan::Parts parts_;
 };
@@ -253,7 +256,8 @@ void Builder::EmitGroup(NodeId first, const FusedGroup* group) {
     if (id == kNoValue) {
       r.outputs.emplace_back();
     } else {
-      r.outputs.push_back({true, values_[At(id)].dtype, values_[At(id)].shape});
+      r.outputs.push_back({true, values_[At(id)].dtype, values_[At(id)].shape,
+                           for_images_[At(id)] && !LayoutsCoincide(values_[At(id)].shape)});
     }
   }
   PlannedStep p;
@@ -304,7 +308,27 @@ void Builder::EmitGroup(NodeId first, const FusedGroup* group) {
   }
 }
 
+// Marks values whose readers, directly or through an operator that keeps its input's layout, work
+// on channels-last images.
+void Builder::FindImages() {
+  static constexpr std::array<std::string_view, 12> kImageOps = {
+      "Conv",         "ConvTranspose",      "MaxPool",
+      "AveragePool",  "GlobalAveragePool",  "GlobalMaxPool",
+      "QLinearConv",  "ConvInteger",        "QConv",
+      "QAveragePool", "QGlobalAveragePool", "BatchNormalization"};
+  static constexpr std::array<std::string_view, 4> kKeepingOps = {
+      "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"};
+  for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
+    const Node& node = graph_.node(*it);
+    const bool images = std::count(kImageOps.begin(), kImageOps.end(), node.op) > 0;
+    const bool keeps = std::count(kKeepingOps.begin(), kKeepingOps.end(), node.op) > 0;
+    if (images || (keeps && for_images_[At(node.outputs[0])]))
+      for_images_[At(node.inputs[0])] = true;
+  }
+}
+
 void Builder::MakeSteps() {
+  FindImages();
   if (request_.tap_sources) {
     for (ValueId id : request_.taps) {
       const bool source =
@@ -454,7 +478,7 @@ std::vector<Tensor> EvaluateKnown(const Graph& graph, const Node& node,
       Fail(ErrorCode::kUnsupported, "evaluate: node '", node.name, "' (", node.op, "): output ", i,
            " has no known shape: ", inferred[i].ToString());
     }
-    r.outputs.push_back({true, inferred[i].dtype, inferred[i].static_shape()});
+    r.outputs.push_back({true, inferred[i].dtype, inferred[i].static_shape(), false});
     results[i] = Tensor(r.outputs[i].dtype, r.outputs[i].shape);
     result_views[i] = results[i].mutable_view();
   }

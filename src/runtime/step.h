@@ -32,6 +32,7 @@ struct OutputInfo {
   bool present = false;  // somebody reads it
   DType dtype = DType::kUndefined;
   Shape shape;
+  bool for_images = false;  // a reader of it works on channels-last images
 };
 
 // A node the planner would like done in the same pass over the output: Relu, Clip with constant

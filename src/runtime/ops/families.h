@@ -47,10 +47,12 @@ Step MakeTranspose(const StepRequest& r);
 Step MakeConcat(const StepRequest& r);
 Step MakeSplit(const StepRequest& r);
 Step MakeSlice(const StepRequest& r);
-Step MakePad(const StepRequest& r);
-Step MakeTile(const StepRequest& r);
 Step MakeDepthToSpace(const StepRequest& r);
 Step MakeSpaceToDepth(const StepRequest& r);
+
+// pad.cc
+Step MakePad(const StepRequest& r);
+Step MakeTile(const StepRequest& r);
 Step MakeTrilu(const StepRequest& r);
 
 // gather.cc

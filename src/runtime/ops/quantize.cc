@@ -3,6 +3,8 @@
 // them to it.
 //
 // Per tensor or per axis; blocked quantization (attribute block_size) is refused.
+#include <octet/kernels.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -173,6 +175,22 @@ auto WithZeroPoints(const StepRequest& r, int64_t count, Body body) {
   };
 }
 
+// A whole tensor of 8-bit codes with one scale: the kernels of src/kernels, faster and equal. Where
+// the reader works on images the layout changes on the way.
+bool UseKernel(const StepRequest& r, const Walk& w, DType codes) {
+  return w.rows == 1 && !w.per_element && w.row > 0 &&
+         (codes == DType::kInt8 || codes == DType::kUint8) && (!r.has(2) || r.dtype(2) == codes);
+}
+
+kernels::CodeType CodeTypeOf(DType dtype) {
+  return dtype == DType::kUint8 ? kernels::CodeType::kUint8 : kernels::CodeType::kInt8;
+}
+
+int32_t ZeroOf(const StepArgs& a, kernels::CodeType type) {
+  if (!a.has(2)) return 0;
+  return type == kernels::CodeType::kUint8 ? int32_t{*a.in<uint8_t>(2)} : int32_t{*a.in<int8_t>(2)};
+}
+
 }  // namespace
 
 Step MakeQuantizeLinear(const StepRequest& r) {
@@ -182,6 +200,24 @@ Step MakeQuantizeLinear(const StepRequest& r) {
   }
   Step step = NewStep(r, "octet:quantize");
   const Walk w = PlanWalk(r, step);
+  if (UseKernel(r, w, r.outputs[0].dtype)) {
+    const kernels::CodeType type = CodeTypeOf(r.outputs[0].dtype);
+    const Shape& x = r.shape(0);
+    if (r.outputs[0].for_images && step.input_layouts[0] == Layout::kPlain) {
+      step.info.kernel = "octet:quantize_to_nhwc";
+      step.output_layouts[0] = Layout::kChannelsLast;
+      step.run = [=](const StepArgs& a) {
+        kernels::QuantizeToNhwc(a.in<float>(0), x[0], x[1], x[2] * x[3], *a.in<float>(1),
+                                ZeroOf(a, type), type, a.outputs[0].raw);
+      };
+      return step;
+    }
+    step.run = [type, n = w.row](const StepArgs& a) {
+      kernels::Quantize(a.in<float>(0), n, *a.in<float>(1), ZeroOf(a, type), type,
+                        a.outputs[0].raw);
+    };
+    return step;
+  }
   auto make = [&](auto code) {
     using Q = decltype(code);
     step.run = WithZeroPoints(r, w.channels, [w](const StepArgs& a, const int32_t* zero) {
@@ -213,6 +249,13 @@ Step MakeDequantizeLinear(const StepRequest& r) {
     FailStep(r, Cat("scale is ", NameOf(r.dtype(1)), ", expected float32"));
   Step step = NewStep(r, "octet:dequantize");
   const Walk w = PlanWalk(r, step);
+  if (UseKernel(r, w, r.dtype(0))) {
+    step.run = [type = CodeTypeOf(r.dtype(0)), n = w.row](const StepArgs& a) {
+      kernels::Dequantize(a.inputs[0].raw, type, n, *a.in<float>(1), ZeroOf(a, type),
+                          a.out<float>(0));
+    };
+    return step;
+  }
   auto make = [&](auto code) {
     using Q = decltype(code);
     step.run = WithZeroPoints(r, w.channels, [w](const StepArgs& a, const int32_t* zero) {
