@@ -54,16 +54,18 @@ TEST(Npy, VersionsKeyOrderAndQuotes) {
 }
 
 TEST(Npy, FortranOrderIsConverted) {
-  // [[[0,1],[2,3],[4,5]]] + 6·i: element (i,j,k) lies at i + 2·j + 6·k.
-  std::string data(12, '\0');
+  // Shape (2,3,4): element (i,j,k) lies at i + 2j + 6k and is 12i + 4j + k, its row-major place.
+  std::string data(24, '\0');
   for (int i = 0; i < 2; ++i) {
     for (int j = 0; j < 3; ++j) {
-      for (int k = 0; k < 2; ++k)
-        data[static_cast<size_t>(i + 2 * j + 6 * k)] = static_cast<char>(i * 6 + j * 2 + k);
+      for (int k = 0; k < 4; ++k) {
+        data[static_cast<size_t>(i + 2 * j + 6 * k)] = static_cast<char>(12 * i + 4 * j + k);
+      }
     }
   }
-  const Tensor t = ParseNpy(BytesOf(Npy(Dict("|i1", "(2, 3, 2)", true), data)), "x");
-  for (int n = 0; n < 12; ++n) EXPECT_EQ(t.data<int8_t>()[static_cast<size_t>(n)], n);
+  const Tensor t = ParseNpy(BytesOf(Npy(Dict("|i1", "(2, 3, 4)", true), data)), "x");
+  EXPECT_EQ(t.shape(), (Shape{2, 3, 4}));
+  for (int n = 0; n < 24; ++n) EXPECT_EQ(t.data<int8_t>()[static_cast<size_t>(n)], n);
 }
 
 TEST(Npy, RoundTripOfEveryType) {

@@ -1,0 +1,85 @@
+#include "base/parallel.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "base/test_folder.h"
+
+namespace octet {
+namespace {
+
+TEST(ParallelFor, CoversEveryIndexOnceInPiecesOfTheGrain) {
+  for (const int threads : {1, 2, 3, 7}) {
+    const ThreadScope scope(threads);
+    for (const int64_t n : {0, 1, 2, 6, 7, 8, 100}) {
+      for (const int64_t grain : {1, 3, 200}) {
+        std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+        std::mutex mutex;
+        std::vector<int64_t> lengths;
+        ParallelFor(n, grain, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+          const std::scoped_lock lock(mutex);
+          lengths.push_back(end - begin);
+        });
+        for (auto& s : seen) EXPECT_EQ(s, 1);
+        EXPECT_LE(lengths.size(), static_cast<size_t>(threads));
+        for (const int64_t length : lengths) EXPECT_GE(length, std::min(n, grain));
+      }
+    }
+  }
+}
+
+TEST(ParallelForEach, CoversEveryIndexOnce) {
+  const ThreadScope scope(3);
+  std::vector<std::atomic<int>> seen(50);
+  ParallelForEach(50, [&](int64_t i) { ++seen[static_cast<size_t>(i)]; });
+  for (auto& s : seen) EXPECT_EQ(s, 1);
+}
+
+TEST(Parallel, TheFirstExceptionIsRethrown) {
+  for (const int threads : {1, 4}) {
+    const ThreadScope scope(threads);
+    ExpectError(
+        ErrorCode::kBadData,
+        [] {
+          ParallelFor(4, 1, [](int64_t begin, int64_t end) {
+            if (begin >= 1 || end == 4) Fail(ErrorCode::kBadData, "piece ", begin);
+          });
+        },
+        threads == 1 ? "piece 0" : "piece 1");
+    ExpectError(
+        ErrorCode::kBadData,
+        [] {
+          ParallelForEach(9, [](int64_t i) {
+            if (i == 3 || i == 8) Fail(ErrorCode::kBadData, "item ", i);
+          });
+        },
+        "item 3");
+  }
+}
+
+TEST(Parallel, LoopsDoNotNest) {
+  const ThreadScope scope(4);
+  std::atomic<int> inner_threads{0};
+  ParallelForEach(4,
+                  [&](int64_t) { inner_threads = std::max(inner_threads.load(), MaxThreads()); });
+  EXPECT_EQ(inner_threads, 1);
+}
+
+TEST(ThreadScope, RestoresThePrevious) {
+  const ThreadScope outer(3);
+  {
+    const ThreadScope inner(2);
+    EXPECT_EQ(MaxThreads(), 2);
+  }
+  EXPECT_EQ(MaxThreads(), 3);
+  const ThreadScope all(0);
+  EXPECT_EQ(MaxThreads(), HardwareThreads());
+}
+
+}  // namespace
+}  // namespace octet
