@@ -1,6 +1,7 @@
 #!/bin/sh
-# No kernel object of an instruction set may define a weak symbol: the linker could take that copy, compiled for a
-# CPU the program may not run on, for the whole program. Usage: tools/check_kernel_objects.sh [BUILD_DIR]
+# No kernel object of an instruction set may define a weak symbol: the linker could take that copy,
+# compiled for a CPU the program may not run on, for the whole program.
+# Usage: tools/check_kernel_objects.sh [BUILD_DIR]
 set -eu
 build=${1:-build/release}
 objects=$(find "$build" -path '*octet_kernels.dir*' \
@@ -19,5 +20,7 @@ for object in $objects; do
     status=1
   fi
 done
-[ $status -eq 0 ] && echo "check_kernel_objects: $(echo "$objects" | wc -l) objects, no weak symbols"
+if [ $status -eq 0 ]; then
+  echo "check_kernel_objects: $(echo "$objects" | wc -l) objects, no weak symbols"
+fi
 exit $status

@@ -1,9 +1,10 @@
 // The INT8 operators on their own, for people who want only those: plain-data arguments, no graph.
 //
 // Layout letters: N batch, C/OC channels, H,W/OH,OW space, KH,KW filter, G groups; GEMM is M,N,K.
-// Activations are row-major (M,K) or NHWC; weights come as (N,K) or OIHW int8 and are packed once for
-// the CPU at hand. Every result is exact: the same bits on every instruction set (src/numerics/rounding.h
-// is the definition). Functions throw octet::Error for arguments that contradict each other.
+// Activations are row-major (M,K) or NHWC; weights come as (N,K) or OIHW int8 and are packed once
+// for the CPU at hand. Every result is exact: the same bits on every instruction set
+// (src/numerics/rounding.h is the definition). Functions throw octet::Error for arguments that
+// contradict each other.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +16,21 @@ namespace octet::kernels {
 
 // What happens to the int32 accumulator of output channel n before it is stored.
 //
-//   acc = sum((x - x_zero_point) * w) + bias[n], exact. At construction the reach of every accumulator over
-//         all inputs is computed; where it fits int32 (always, for K <= 65,536 and |bias| < 2^23) the fast
-//         kernels are used, else one with 64-bit sums (kInt32 output then saturates).
-//   codes (uint8/int8 out): q = saturate(rne(float(acc) * multiplier[n]) + y_zero_point) into [lo, hi]
+//   acc = sum((x - x_zero_point) * w) + bias[n], exact
+//   codes (uint8/int8 out): q = saturate(rne(float(acc) * multiplier[n]) + y_zero_point) in [lo, hi]
 //   float out:              y = clamp(float(acc) * multiplier[n] + float_bias[n])
 //
-// With a residual r, a tensor of codes shaped like the output (the quantized Conv -> Add -> Relu block):
-//   q1 = saturate(rne(float(acc) * multiplier[n]) + mid_zero_point) into [mid_lo, mid_hi]
+// At construction the reach of every accumulator over all inputs is computed. Where it fits int32
+// (always, for K <= 65,536 and |bias| < 2^23) the fast kernels are used, else one with 64-bit sums,
+// of which kInt32 output stores the saturated value.
+//
+// With a residual r, a tensor of codes shaped like the output (quantized Conv -> Add -> Relu):
+//   q1 = saturate(rne(float(acc) * multiplier[n]) + mid_zero_point) in [mid_lo, mid_hi]
 //   q  = saturate(rne(float(q1 - mid_zero_point) * mid_ratio + float(r - r_zero_point) * r_ratio)
-//                 + y_zero_point) into [lo, hi]
+//                 + y_zero_point) in [lo, hi]
 // where the graph has no quantizer between Conv and Add (`mid_codes` false):
-//   q  = saturate(rne(float(acc) * multiplier[n] + float(r - r_zero_point) * r_ratio) + y_zero_point)
+//   q  = saturate(rne(float(acc) * multiplier[n] + float(r - r_zero_point) * r_ratio)
+//                 + y_zero_point) in [lo, hi]
 enum class CodeType : uint8_t { kUint8, kInt8 };
 enum class OutputType : uint8_t { kUint8, kInt8, kInt32, kFloat32 };
 
@@ -34,31 +38,34 @@ struct Residual {
   bool present = false;
   CodeType type = CodeType::kUint8;
   int32_t zero_point = 0;
-  float ratio = 1.0F;       // r_scale / y_scale
+  float ratio = 1.0F;  // r_scale / y_scale
   bool mid_codes = true;
   int32_t mid_zero_point = 0;
   int32_t mid_lo = 0;
   int32_t mid_hi = 255;
-  float mid_ratio = 1.0F;   // mid_scale / y_scale
+  float mid_ratio = 1.0F;  // mid_scale / y_scale
 };
 
 struct Epilogue {
   OutputType output = OutputType::kUint8;
-  std::vector<int32_t> bias;       // [N], or empty for zero
-  std::vector<float> multiplier;   // [N] or [1]; not read for kInt32
-  std::vector<float> float_bias;   // [N] or empty; read for kFloat32 only
+  std::vector<int32_t> bias;      // [N], or empty for zero
+  std::vector<float> multiplier;  // [N] or [1]; not read for kInt32
+  std::vector<float> float_bias;  // [N] or empty; read for kFloat32 only
   int32_t y_zero_point = 0;
-  std::vector<int32_t> lo, hi;     // code bounds, [N] or [1]: saturation and a fused Relu or Clip are the same thing
+  // Code bounds, [N] or [1], or empty for the type's: saturation and a fused Relu or Clip are the
+  // same thing.
+  std::vector<int32_t> lo, hi;
   float float_lo = -3.402823466e+38F;
   float float_hi = 3.402823466e+38F;
   Residual residual;
 };
 
 struct GemmProblem {
-  int64_t n = 0, k = 0;          // M is given at run time
+  int64_t n = 0, k = 0;  // M is given at run time
   CodeType x_type = CodeType::kUint8;
   int32_t x_zero_point = 0;
-  const int8_t* weight = nullptr;  // (N,K) row-major if `weight_is_nk`, else (K,N); read at construction only
+  // (N,K) row-major if `weight_is_nk`, else (K,N); read at construction only
+  const int8_t* weight = nullptr;
   bool weight_is_nk = true;
   Epilogue epilogue;
 };
@@ -69,7 +76,8 @@ struct ConvProblem {
   int64_t kernel_h = 1, kernel_w = 1;
   int64_t stride_h = 1, stride_w = 1;
   int64_t dilation_h = 1, dilation_w = 1;
-  int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;  // taps there read real 0 = x_zero_point
+  // taps in the padding read real 0 = x_zero_point
+  int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
   CodeType x_type = CodeType::kUint8;
   int32_t x_zero_point = 0;
   const int8_t* weight = nullptr;  // OIHW: (OC, C/G, KH, KW); read at construction only
@@ -78,8 +86,8 @@ struct ConvProblem {
 
 // One candidate of the registry and what became of it: for --explain.
 struct Candidate {
-  std::string kernel;          // "octet_gemm_u8s8_6x64_avx512vnni"
-  std::string refused_because; // empty for the one that was taken
+  std::string kernel;           // "octet_dense_u8s8_6x64_avx512vnni"
+  std::string refused_because;  // empty for the one that was taken
 };
 
 // A linear layer, weights packed for this CPU. Run() may be called from several threads at once.
@@ -90,8 +98,8 @@ class Gemm {
   Gemm(Gemm&&) noexcept;
   Gemm& operator=(Gemm&&) noexcept;
 
-  // x (M,K) codes, row stride x_stride elements; y (M,N), row stride y_stride elements; residual (M,N)
-  // codes with row stride residual_stride, or null.
+  // x (M,K) codes, row stride x_stride elements; y (M,N), row stride y_stride elements; residual
+  // (M,N) codes with row stride residual_stride, or null.
   void Run(int64_t m, const void* x, int64_t x_stride, void* y, int64_t y_stride,
            const void* residual = nullptr, int64_t residual_stride = 0) const;
   [[nodiscard]] const std::vector<Candidate>& candidates() const;
@@ -134,7 +142,8 @@ void DequantizeToNchw(const void* x, CodeType type, int64_t batch, int64_t chann
 void Quantize(const float* x, int64_t n, float scale, int32_t zero_point, CodeType type, void* y);
 void Dequantize(const void* x, CodeType type, int64_t n, float scale, int32_t zero_point, float* y);
 
-// y = clamp(a + b) on codes, see AddCodesOne in src/numerics/rounding.h. a, b, y have n elements each.
+// y = clamp(a + b) on codes, see AddCodesOne in src/numerics/rounding.h. a, b, y have n elements
+// each.
 struct AddProblem {
   CodeType type = CodeType::kUint8;  // of a, b and y
   int32_t a_zero_point = 0, b_zero_point = 0, y_zero_point = 0;
@@ -144,9 +153,10 @@ struct AddProblem {
 void Add(const AddProblem& problem, const void* a, const void* b, int64_t n, void* y);
 
 // Pooling on NHWC codes. Max pooling keeps codes; padding never wins. The averages sum in int32 and
-// requantize once: q = saturate(rne(float(sum - count * x_zero_point) * multiplier) + y_zero_point), with
-// multiplier = x_scale / (y_scale * count) computed per distinct count in float32: (x_scale / y_scale) / count.
-// count: the window's pixels inside the image, or, with count_include_pad, inside the padded image.
+// requantize once:
+//   q = saturate(rne(float(sum - count * x_zero_point) * multiplier) + y_zero_point)
+// with multiplier = (x_scale / y_scale) / count in float32, per distinct count. count: the window's
+// pixels inside the image, or, with count_include_pad, inside the padded image.
 struct PoolProblem {
   CodeType type = CodeType::kUint8;
   int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
@@ -156,20 +166,22 @@ struct PoolProblem {
   int32_t x_zero_point = 0, y_zero_point = 0;
   float ratio = 1.0F;  // x_scale / y_scale; average only
 };
-// Output sizes: floor, or ceil where ceil_mode is set, less a last window that would start in the end padding.
+// Output sizes: floor, or ceil where ceil_mode is set, less a last window that would start in the
+// end padding.
 [[nodiscard]] int64_t PoolOutHeight(const PoolProblem& problem, int64_t height);
 [[nodiscard]] int64_t PoolOutWidth(const PoolProblem& problem, int64_t width);
-void MaxPool(const PoolProblem& problem, int64_t batch, int64_t height, int64_t width, int64_t channels,
-             const void* x, void* y);
-void AveragePool(const PoolProblem& problem, int64_t batch, int64_t height, int64_t width, int64_t channels,
-                 const void* x, void* y);
+void MaxPool(const PoolProblem& problem, int64_t batch, int64_t height, int64_t width,
+             int64_t channels, const void* x, void* y);
+void AveragePool(const PoolProblem& problem, int64_t batch, int64_t height, int64_t width,
+                 int64_t channels, const void* x, void* y);
 // (N,space,C) -> (N,C): AveragePool over all of the space.
 void GlobalAveragePool(const PoolProblem& problem, int64_t batch, int64_t space, int64_t channels,
                        const void* x, void* y);
 
-// y[i] = table[x[i]]: requantization to another scale, Sigmoid, HardSwish, ... of 8-bit codes. The table is
-// indexed by the code's byte (int8 -1 is entry 255). Rows of `row` bytes, strides in bytes.
-void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, int64_t x_stride, void* y,
-            int64_t y_stride);
+// y[i] = table[x[i]]: requantization to another scale, Sigmoid, HardSwish, ... of 8-bit codes. The
+// table is indexed by the code's byte (int8 -1 is entry 255). Rows of `row` bytes, strides in
+// bytes.
+void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, int64_t x_stride,
+            void* y, int64_t y_stride);
 
 }  // namespace octet::kernels

@@ -1,10 +1,10 @@
-// Plain-data contract between the dispatcher and one kernel. Kernel files of an instruction set include
-// this, <immintrin.h> and C headers only: they are compiled with flags the rest of the program must not
-// catch, so they define nothing with weak linkage (tools/check_kernel_objects.sh).
+// Plain-data contract between the dispatcher and one kernel. Kernel files of an instruction set
+// include this, <immintrin.h> and C headers only: they are compiled with flags the rest of the
+// program must not catch, so they define nothing with weak linkage (tools/check_kernel_objects.sh).
 //
-// Unsigned codes. Kernels compute on codes in [0, 255]. An int8 code s is the unsigned code s + 128, that
-// is the byte s ^ 0x80: zero points and bounds below are shifted alike, so nothing else changes.
-// Kernels check nothing: the dispatcher has.
+// Unsigned codes. Kernels compute on codes in [0, 255]. An int8 code s is the unsigned code s +
+// 128, that is the byte s ^ 0x80: zero points and bounds below are shifted alike, so nothing else
+// changes. Kernels check nothing: the dispatcher has.
 #pragma once
 
 #include <stdint.h>
@@ -14,8 +14,8 @@ namespace octet::kernels {
 enum EpilogueOutput : int32_t { kStoreCodes, kStoreInt32, kStoreFloat };
 enum EpilogueResidual : int32_t { kNoResidual, kResidualOnMidCodes, kResidualOnFloat };
 
-// The epilogue of octet/kernels.h. Arrays are indexed by output channel; 64 elements past the last channel
-// are readable (values there do not matter).
+// The epilogue of octet/kernels.h. Arrays are indexed by output channel; 64 elements past the last
+// channel are readable (values there do not matter).
 struct EpilogueArgs {
   const int32_t* bias;      // bias - x_zero_point * sum(w), modulo 2^32
   const float* multiplier;  // finite
@@ -34,9 +34,10 @@ struct EpilogueArgs {
   float mid_ratio;
 };
 
-// y (m,n) = epilogue(A (m, taps*kc) u8 * W s8). Row i of A is `taps` pieces of kc bytes: rows[t * rows_ld + i],
-// or, where rows is null, the one piece a + i * lda. Nothing past a piece's kc bytes is read.
-// Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the dispatcher has proved.
+// y (m,n) = epilogue(A (m, taps*kc) u8 * W s8). Row i of A is `taps` pieces of kc bytes: rows[t *
+// rows_ld + i], or, where rows is null, the one piece a + i * lda. Nothing past a piece's kc bytes
+// is read. Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the
+// dispatcher has proved.
 struct DenseArgs {
   const uint8_t* const* rows;
   int64_t rows_ld;
@@ -44,30 +45,32 @@ struct DenseArgs {
   const uint8_t* a;
   int64_t lda;
   int64_t m, taps, kc;
-  const void* weight;       // packed in the kernel's layout; of channel n_begin = 0
-  int64_t n_begin, n_end;   // channels to make; n_begin is a multiple of 64
-  uint8_t* y;               // row 0, channel 0; rows y_stride bytes apart
+  const void* weight;      // packed in the kernel's layout; of channel n_begin = 0
+  int64_t n_begin, n_end;  // channels to make; n_begin is a multiple of 64
+  uint8_t* y;              // row 0, channel 0; rows y_stride bytes apart
   int64_t y_stride;
-  const uint8_t* r;         // residual codes, laid out likewise
+  const uint8_t* r;  // residual codes, laid out likewise
   int64_t r_stride;
-  EpilogueArgs epilogue;    // arrays start at channel 0
+  EpilogueArgs epilogue;  // arrays start at channel 0
 };
 
-// Depthwise convolution of one NHWC image: output rows [oy_begin, oy_end), all columns, all channels.
+// Depthwise convolution of one NHWC image: output rows [oy_begin, oy_end), all columns, all
+// channels.
 struct DepthwiseArgs {
   const uint8_t* x;
   int64_t height, width, channels;
   int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
   int64_t oy_begin, oy_end, out_width;
-  uint8_t x_flip;            // 0x80 where x holds int8
-  const uint8_t* zero_pixel; // `channels` bytes that read as real 0, in x's own code type
-  const void* weight;        // packed in the kernel's layout
-  uint8_t* y;                // output row 0; one pixel is channels elements, dense
+  uint8_t x_flip;             // 0x80 where x holds int8
+  const uint8_t* zero_pixel;  // `channels` bytes that read as real 0, in x's own code type
+  const void* weight;         // packed in the kernel's layout
+  uint8_t* y;                 // output row 0; one pixel is channels elements, dense
   const uint8_t* r;
   EpilogueArgs epilogue;
 };
 
-// x (batch, channels, space) f32 -> y (batch, space, channels) codes; positions [begin, end) of space.
+// x (batch, channels, space) f32 -> y (batch, space, channels) codes; positions [begin, end) of
+// space.
 struct QuantizeToNhwcArgs {
   const float* x;
   uint8_t* y;
@@ -108,18 +111,20 @@ struct AddArgs {
   uint8_t flip;                        // 0x80 where the codes are int8
   int32_t a_zero_point, b_zero_point;  // of unsigned codes
   float a_ratio, b_ratio;
-  int32_t y_zero_point;                // of unsigned codes
-  float lo, hi;                        // bounds of unsigned codes minus y_zero_point
+  int32_t y_zero_point;  // of unsigned codes
+  float lo, hi;          // bounds of unsigned codes minus y_zero_point
 };
 
-// y[i][c] = max over j < count of pixels[i * count + j][c]; int8 codes are flipped to compare and flipped back.
+// y[i][c] = max over j < count of pixels[i * count + j][c]; int8 codes are flipped to compare and
+// flipped back.
 struct MaxPixelsArgs {
   const uint8_t* const* pixels;
   int64_t outputs, count, channels;  // count >= 1
   uint8_t flip;
   uint8_t* y;
 };
-// y[c] = requantize(sum over `count` pixels of x[p][c] + bias): pixels + i * stride where `pixels` is null.
+// y[c] = requantize(sum over `count` pixels of x[p][c] + bias): pixels + i * stride where `pixels`
+// is null.
 struct AveragePixelsArgs {
   const uint8_t* const* pixels;
   const uint8_t* first;
@@ -128,7 +133,7 @@ struct AveragePixelsArgs {
   uint8_t flip;             // of x and y
   int32_t bias;             // -count * zero point of unsigned codes
   float multiplier;
-  int32_t y_zero_point;     // of unsigned codes
+  int32_t y_zero_point;  // of unsigned codes
   uint8_t* y;
 };
 

@@ -1,4 +1,5 @@
-// Every convolution kernel against octet_conv_reference: equal bytes, no access outside the buffers.
+// Every convolution kernel against octet_conv_reference: equal bytes, no access outside the
+// buffers.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,8 +27,10 @@ int64_t OutputBytes(const Epilogue& e) {
   return e.output == OutputType::kUint8 || e.output == OutputType::kInt8 ? 1 : 4;
 }
 
-// Multipliers around 1 / (range of the sums), so that codes spread over the range and past both ends.
-Epilogue MakeEpilogue(int64_t n, int64_t taps, OutputType output, bool per_channel, std::mt19937* rng) {
+// Multipliers around 1 / (range of the sums), so that codes spread over the range and past both
+// ends.
+Epilogue MakeEpilogue(int64_t n, int64_t taps, OutputType output, bool per_channel,
+                      std::mt19937* rng) {
   Epilogue e;
   e.output = output;
   std::uniform_int_distribution<int32_t> bias(-2000, 2000);
@@ -61,8 +64,10 @@ class ConvCheck {
   void Run(Case c) {
     ConvProblem& p = c.problem;
     const int64_t group_in = p.in_channels / p.groups;
-    std::vector<int8_t> weight(static_cast<size_t>(p.out_channels * group_in * p.kernel_h * p.kernel_w));
-    FillCodes(reinterpret_cast<uint8_t*>(weight.data()), static_cast<int64_t>(weight.size()), c.mode, &rng_);
+    std::vector<int8_t> weight(
+        static_cast<size_t>(p.out_channels * group_in * p.kernel_h * p.kernel_w));
+    FillCodes(reinterpret_cast<uint8_t*>(weight.data()), static_cast<int64_t>(weight.size()),
+              c.mode, &rng_);
     p.weight = weight.data();
     GuardedBuffer x(c.batch * c.height * c.width * p.in_channels);
     FillCodes(x.data(), x.size(), c.mode == 3 ? 2 : c.mode, &rng_);
@@ -97,9 +102,11 @@ class ConvCheck {
         std::vector<uint8_t> got;
         if (!run(isa, kernel, &got)) continue;
         ++runs_;
-        const auto at = std::mismatch(expected.begin(), expected.end(), got.begin()).first - expected.begin();
+        const auto at =
+            std::mismatch(expected.begin(), expected.end(), got.begin()).first - expected.begin();
         ASSERT_EQ(at, static_cast<std::ptrdiff_t>(expected.size()))
-            << c.name << " " << kernel << ": byte " << at << " is " << int{got[static_cast<size_t>(at)]} << ", expected "
+            << c.name << " " << kernel << ": byte " << at << " is "
+            << int{got[static_cast<size_t>(at)]} << ", expected "
             << int{expected[static_cast<size_t>(at)]};
       }
     }
@@ -116,7 +123,8 @@ class ConvCheck {
   int runs_ = 0;
 };
 
-ConvProblem Problem(int64_t groups, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
+ConvProblem Problem(int64_t groups, int64_t in, int64_t out, int64_t kernel, int64_t stride,
+                    int64_t pad) {
   ConvProblem p;
   p.groups = groups;
   p.in_channels = in;
@@ -128,12 +136,13 @@ ConvProblem Problem(int64_t groups, int64_t in, int64_t out, int64_t kernel, int
   return p;
 }
 
-Case MakeCase(ConvProblem p, int64_t batch, int64_t h, int64_t w, OutputType output, ConvCheck* check, int mode = 0,
-              bool per_channel = true) {
-  p.epilogue = MakeEpilogue(p.out_channels, p.in_channels / p.groups * p.kernel_h * p.kernel_w, output, per_channel,
-                            check->rng());
-  std::string name = Cat("g", p.groups, " ", p.in_channels, ">", p.out_channels, " k", p.kernel_h, "x", p.kernel_w, " s",
-                         p.stride_h, " in ", batch, "x", h, "x", w, " out type ", static_cast<int>(output), " mode ", mode);
+Case MakeCase(ConvProblem p, int64_t batch, int64_t h, int64_t w, OutputType output,
+              ConvCheck* check, int mode = 0, bool per_channel = true) {
+  p.epilogue = MakeEpilogue(p.out_channels, p.in_channels / p.groups * p.kernel_h * p.kernel_w,
+                            output, per_channel, check->rng());
+  std::string name = Cat("g", p.groups, " ", p.in_channels, ">", p.out_channels, " k", p.kernel_h,
+                         "x", p.kernel_w, " s", p.stride_h, " in ", batch, "x", h, "x", w,
+                         " out type ", static_cast<int>(output), " mode ", mode);
   return {batch, h, w, std::move(p), std::move(name), mode};
 }
 
@@ -151,12 +160,14 @@ TEST(Conv, PointwiseSizesAroundTheTile) {
 
 TEST(Conv, EveryOutputInputTypeAndResidual) {
   ConvCheck check(2);
-  for (const auto output : {OutputType::kUint8, OutputType::kInt8, OutputType::kInt32, OutputType::kFloat32})
+  for (const auto output :
+       {OutputType::kUint8, OutputType::kInt8, OutputType::kInt32, OutputType::kFloat32})
     for (const auto input : {CodeType::kUint8, CodeType::kInt8})
       for (const int mode : {0, 1, 2, 3})
         for (const int residual : {0, 1, 2})
           for (const int shape : {0, 1, 2, 3, 4, 5, 6}) {
-            if (residual > 0 && (output == OutputType::kInt32 || output == OutputType::kFloat32)) continue;
+            if (residual > 0 && (output == OutputType::kInt32 || output == OutputType::kFloat32))
+              continue;
             ConvProblem p = shape == 0   ? Problem(1, 12, 80, 3, 1, 1)
                             : shape == 1 ? Problem(1, 3, 24, 3, 2, 1)
                             : shape == 2 ? Problem(1, 64, 40, 1, 1, 0)
@@ -185,7 +196,9 @@ TEST(Conv, EveryOutputInputTypeAndResidual) {
 TEST(Conv, KernelsStridesPadsDilationsGroups) {
   ConvCheck check(3);
   std::mt19937& rng = *check.rng();
-  const auto pick = [&](std::initializer_list<int64_t> of) { return *(of.begin() + rng() % of.size()); };
+  const auto pick = [&](std::initializer_list<int64_t> of) {
+    return *(of.begin() + rng() % of.size());
+  };
   for (int i = 0; i < 400; ++i) {
     ConvProblem p;
     const int kind = static_cast<int>(rng() % 3);
@@ -197,7 +210,8 @@ TEST(Conv, KernelsStridesPadsDilationsGroups) {
       p.in_channels = p.groups * pick({1, 2, 4, 6});
       p.out_channels = p.groups * pick({1, 2, 3, 17});
     } else {
-      p.groups = p.in_channels = p.out_channels = pick({2, 8, 15, 16, 17, 31, 33, 48, 49, 64, 65, 100, 131});
+      p.groups = p.in_channels = p.out_channels =
+          pick({2, 8, 15, 16, 17, 31, 33, 48, 49, 64, 65, 100, 131});
     }
     p.kernel_h = pick({1, 2, 3, 5, 7});
     p.kernel_w = pick({1, 2, 3, 5, 7});
@@ -212,10 +226,15 @@ TEST(Conv, KernelsStridesPadsDilationsGroups) {
     p.x_type = (rng() & 1) != 0 ? CodeType::kUint8 : CodeType::kInt8;
     p.x_zero_point = static_cast<int32_t>(rng() % 256) - (p.x_type == CodeType::kInt8 ? 128 : 0);
     const auto extent = [](int64_t k, int64_t d) { return d * (k - 1) + 1; };
-    const int64_t h = std::max<int64_t>(1, extent(p.kernel_h, p.dilation_h) - p.pad_top - p.pad_bottom) + pick({0, 1, 2, 6});
-    const int64_t w = std::max<int64_t>(1, extent(p.kernel_w, p.dilation_w) - p.pad_left - p.pad_right) + pick({0, 1, 2, 6, 11});
+    const int64_t h =
+        std::max<int64_t>(1, extent(p.kernel_h, p.dilation_h) - p.pad_top - p.pad_bottom) +
+        pick({0, 1, 2, 6});
+    const int64_t w =
+        std::max<int64_t>(1, extent(p.kernel_w, p.dilation_w) - p.pad_left - p.pad_right) +
+        pick({0, 1, 2, 6, 11});
     const auto output = (rng() & 1) != 0 ? OutputType::kUint8 : OutputType::kInt8;
-    check.Run(MakeCase(p, pick({1, 1, 2}), h, w, output, &check, static_cast<int>(rng() % 4), (rng() & 1) != 0));
+    check.Run(MakeCase(p, pick({1, 1, 2}), h, w, output, &check, static_cast<int>(rng() % 4),
+                       (rng() & 1) != 0));
     if (HasFatalFailure()) return;
   }
 }
@@ -332,16 +351,28 @@ TEST(Conv, BadArgumentsAreNamed) {
     return std::string();
   };
   EXPECT_EQ(message([](ConvProblem*) {}), "");
-  EXPECT_NE(message([](ConvProblem* p) { p->groups = 3; }).find("multiples of groups = 3"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->stride_w = 0; }).find("stride_w is 0"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->x_zero_point = 256; }).find("x_zero_point is 256"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.multiplier.assign(3, 1.0F); }).find("3 values"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.multiplier = {NAN}; }).find("multiplier[0]"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.lo = {9}, p->epilogue.hi = {8}; }).find("[9, 8]"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->kernel_h = 0; }).find("kernel_h is 0"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->weight = nullptr; }).find("weight is null"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.residual.present = true; }).find("residual"), std::string::npos);
-  EXPECT_NE(message([](ConvProblem* p) { p->kernel_h = 3, p->in_channels = 1; }).find("height 1"), std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->groups = 3; }).find("multiples of groups = 3"),
+            std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->stride_w = 0; }).find("stride_w is 0"),
+            std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->x_zero_point = 256; }).find("x_zero_point is 256"),
+            std::string::npos);
+  EXPECT_NE(
+      message([](ConvProblem* p) { p->epilogue.multiplier.assign(3, 1.0F); }).find("3 values"),
+      std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.multiplier = {NAN}; }).find("multiplier[0]"),
+            std::string::npos);
+  EXPECT_NE(
+      message([](ConvProblem* p) { p->epilogue.lo = {9}, p->epilogue.hi = {8}; }).find("[9, 8]"),
+      std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->kernel_h = 0; }).find("kernel_h is 0"),
+            std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->weight = nullptr; }).find("weight is null"),
+            std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->epilogue.residual.present = true; }).find("residual"),
+            std::string::npos);
+  EXPECT_NE(message([](ConvProblem* p) { p->kernel_h = 3, p->in_channels = 1; }).find("height 1"),
+            std::string::npos);
 }
 
 }  // namespace

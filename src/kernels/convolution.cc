@@ -28,15 +28,17 @@ void CheckZeroPoint(std::string_view what, std::string_view name, int32_t value,
 }
 
 void CheckFinite(std::string_view what, std::string_view name, float value) {
-  if (!std::isfinite(value)) Fail(kInvalid, what, ": ", name, " is ", value, "; expected a finite number");
+  if (!std::isfinite(value))
+    Fail(kInvalid, what, ": ", name, " is ", value, "; expected a finite number");
 }
 
 template <typename T>
-void CheckCount(std::string_view what, std::string_view name, const std::vector<T>& values, int64_t n,
-                bool one_allowed) {
+void CheckCount(std::string_view what, std::string_view name, const std::vector<T>& values,
+                int64_t n, bool one_allowed) {
   const auto size = static_cast<int64_t>(values.size());
   if (size == 0 || size == n || (one_allowed && size == 1)) return;
-  Fail(kInvalid, what, ": ", name, " has ", size, " values; expected ", n, one_allowed ? ", 1" : "", " or none");
+  Fail(kInvalid, what, ": ", name, " has ", size, " values; expected ", n, one_allowed ? ", 1" : "",
+       " or none");
 }
 
 void CheckCodesEpilogue(std::string_view what, const Epilogue& e) {
@@ -47,8 +49,8 @@ void CheckCodesEpilogue(std::string_view what, const Epilogue& e) {
     const int32_t lo = e.lo.empty() ? lowest : e.lo[std::min(i, e.lo.size() - 1)];
     const int32_t hi = e.hi.empty() ? lowest + 255 : e.hi[std::min(i, e.hi.size() - 1)];
     if (lo < lowest || hi > lowest + 255 || lo > hi) {
-      Fail(kInvalid, what, ": bounds of channel ", i, " are [", lo, ", ", hi, "]; expected lo <= hi in [", lowest,
-           ", ", lowest + 255, "]");
+      Fail(kInvalid, what, ": bounds of channel ", i, " are [", lo, ", ", hi,
+           "]; expected lo <= hi in [", lowest, ", ", lowest + 255, "]");
     }
   }
   if (!e.residual.present) return;
@@ -59,8 +61,8 @@ void CheckCodesEpilogue(std::string_view what, const Epilogue& e) {
   CheckFinite(what, "residual.mid_ratio", r.mid_ratio);
   if (r.mid_lo < -128 || r.mid_hi > 255 || r.mid_lo > r.mid_hi || r.mid_zero_point < -128 ||
       r.mid_zero_point > 255) {
-    Fail(kInvalid, what, ": residual.mid_lo, mid_hi, mid_zero_point are ", r.mid_lo, ", ", r.mid_hi, ", ",
-         r.mid_zero_point, "; expected codes of 8 bits, mid_lo <= mid_hi");
+    Fail(kInvalid, what, ": residual.mid_lo, mid_hi, mid_zero_point are ", r.mid_lo, ", ", r.mid_hi,
+         ", ", r.mid_zero_point, "; expected codes of 8 bits, mid_lo <= mid_hi");
   }
 }
 
@@ -108,8 +110,10 @@ void CheckProblem(std::string_view what, const ConvProblem& p) {
   CheckEpilogue(what, p.epilogue, p.out_channels);
 }
 
-// Sums of weights per channel, and, where some input could drive an accumulator out of int32, a sentence.
-std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel, std::vector<int64_t>* sums) {
+// Sums of weights per channel, and, where some input could drive an accumulator out of int32, a
+// sentence.
+std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel,
+                                      std::vector<int64_t>* sums) {
   std::optional<std::string> overflow;
   const int64_t x_lo = (p.x_type == CodeType::kUint8 ? 0 : -128) - p.x_zero_point;
   for (int64_t n = 0; n < p.out_channels; ++n) {
@@ -142,14 +146,15 @@ Convolution::Convolution(const ConvProblem& problem, std::string_view what)
   const int64_t dims[] = {problem.in_channels / problem.groups, problem.kernel_h, problem.kernel_w};
   const auto per_channel = CheckedProduct(dims);
   const auto total = per_channel ? CheckedMul(*per_channel, problem.out_channels) : std::nullopt;
-  if (!total || *total > (int64_t{1} << 40)) Fail(kInvalid, what, ": the weight has more than 2^40 elements");
+  if (!total || *total > (int64_t{1} << 40))
+    Fail(kInvalid, what, ": the weight has more than 2^40 elements");
 
   std::vector<int64_t> sums(static_cast<size_t>(problem.out_channels));
   const auto overflow = SumWeights(problem, *per_channel, &sums);
   plain_.assign(problem.weight, problem.weight + *total);
   problem_.weight = plain_.data();
-  epilogue_ = std::make_unique<PackedEpilogue>(problem.epilogue, sums,
-                                               problem.x_zero_point + (problem.x_type == CodeType::kInt8 ? 128 : 0));
+  epilogue_ = std::make_unique<PackedEpilogue>(
+      problem.epilogue, sums, problem.x_zero_point + (problem.x_type == CodeType::kInt8 ? 128 : 0));
   Choose(overflow ? *overflow : std::string());
   Pack();
 }
@@ -161,7 +166,8 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
   if (!overflow.empty()) return std::string(overflow);
   if (kernel.op == Op::Depthwise) {
     if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
-      return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ", p.out_channels);
+      return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ",
+                 p.out_channels);
     }
     const bool tiled = kernel.layout == Layout::kDepthwise3x3Tiled;
     if (tiled && p.groups != 8 && p.groups != 16 && p.groups != 32) {
@@ -169,10 +175,10 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
     }
     if (tiled && p.epilogue.residual.present) return "no residual";
     if ((tiled || kernel.layout == Layout::kDepthwise3x3) &&
-        (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 || p.stride_h > 2 ||
-         p.stride_h != p.stride_w)) {
-      return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ", p.stride_h,
-                 "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
+        (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 ||
+         p.stride_h > 2 || p.stride_h != p.stride_w)) {
+      return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ",
+                 p.stride_h, "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
     }
     if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
   }
@@ -181,8 +187,10 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
 
 void Convolution::Choose(std::string_view overflow) {
   for (const KernelInfo& kernel : Registry()) {
-    if (kernel.op != Op::Dense && kernel.op != Op::Depthwise && kernel.op != Op::Reference) continue;
-    std::string why = kernel_ != nullptr ? Cat("later in the list than ", kernel_->name) : Refusal(kernel, overflow);
+    if (kernel.op != Op::Dense && kernel.op != Op::Depthwise && kernel.op != Op::Reference)
+      continue;
+    std::string why = kernel_ != nullptr ? Cat("later in the list than ", kernel_->name)
+                                         : Refusal(kernel, overflow);
     if (why.empty()) kernel_ = &kernel;
     candidates_.push_back({std::string(kernel.name), std::move(why)});
   }
@@ -203,7 +211,8 @@ void Convolution::Pack() {
     zero_pixel_ = AlignedBytes(p.in_channels);
     std::fill_n(zero_pixel_.data(), p.in_channels, static_cast<uint8_t>(p.x_zero_point & 0xff));
   } else {
-    // Merging filter rows pays where a pixel is short: fewer pieces, and less padding to four bytes.
+    // Merging filter rows pays where a pixel is short: fewer pieces, and less padding to four
+    // bytes.
     merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1 && group_in <= 16 &&
               (group_in % 4 != 0 || group_in < 16);
     taps_ = merged_ ? p.kernel_h : spatial;
@@ -216,10 +225,12 @@ void Convolution::Pack() {
         for (int64_t c = 0; c < group_in; ++c)
           for (int64_t ky = 0; ky < p.kernel_h; ++ky)
             for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
-              const int64_t within = merged_ ? ky * kc_ + kx * group_in + c
-                                             : (ky * p.kernel_w + kx) * group_in + c;
-              const int64_t from = (((g * group_out + n) * group_in + c) * p.kernel_h + ky) * p.kernel_w + kx;
-              tap_major[static_cast<size_t>(n * taps_ * kc_ + within)] = plain_[static_cast<size_t>(from)];
+              const int64_t within =
+                  merged_ ? ky * kc_ + kx * group_in + c : (ky * p.kernel_w + kx) * group_in + c;
+              const int64_t from =
+                  (((g * group_out + n) * group_in + c) * p.kernel_h + ky) * p.kernel_w + kx;
+              tap_major[static_cast<size_t>(n * taps_ * kc_ + within)] =
+                  plain_[static_cast<size_t>(from)];
             }
       const AlignedBytes packed = PackWeights({tap_major, group_out, taps_, kc_}, kernel_->layout);
       std::copy_n(packed.data(), packed.size(), weights_.data() + g * group_bytes_);
@@ -233,13 +244,13 @@ void Convolution::Pack() {
   problem_.weight = nullptr;
 }
 
-int64_t Convolution::OutSize(std::string_view axis, int64_t size, int64_t pad, int64_t kernel, int64_t stride,
-                             int64_t dilation) const {
+int64_t Convolution::OutSize(std::string_view axis, int64_t size, int64_t pad, int64_t kernel,
+                             int64_t stride, int64_t dilation) const {
   const int64_t extent = dilation * (kernel - 1) + 1;
   const int64_t span = size + pad - extent;
   if (size < 1 || span < 0) {
-    Fail(kInvalid, what_, ": input ", axis, " ", size, " with padding ", pad, "; expected at least the filter's ",
-         extent);
+    Fail(kInvalid, what_, ": input ", axis, " ", size, " with padding ", pad,
+         "; expected at least the filter's ", extent);
   }
   return span / stride + 1;
 }

@@ -1,13 +1,15 @@
 // What Gemm and Conv share: a checked problem, its kernel, and its weights packed for that kernel.
 //
 // Three roads, by kernel operator:
-//   Dense       implicit GEMM. A pixel's row of A is `taps` pieces of NHWC memory, found through a table of
-//               pointers that is made block by block; taps outside the image point at a pixel of zero points,
-//               so the zero-point correction is one constant per channel. 1x1 stride-1 needs no table.
-//   Depthwise   one input channel per output channel
-//   Reference   where a sum could leave int32
-// int8 activations and images of few channels are first staged: copied once with the sign bit flipped, or into
-// rows padded left and right, so that a filter row is one contiguous piece of kernel_w * C bytes.
+//   Dense      implicit GEMM. A pixel's row of A is `taps` pieces of NHWC memory, found through a
+//              table of pointers that is made block by block; taps outside the image point at a
+//              pixel of zero points, so the zero-point correction is one constant per channel.
+//              1x1 stride-1 needs no table.
+//   Depthwise  one input channel per output channel
+//   Reference  where a sum could leave int32
+// int8 activations and images of few channels are first staged: copied once with the sign bit
+// flipped, or into rows padded left and right, so that a filter row is one contiguous piece of
+// kernel_w * C bytes.
 #pragma once
 
 #include <string>
@@ -41,7 +43,8 @@ class Convolution {
   void Choose(std::string_view overflow);
   void Pack();
   [[nodiscard]] Walk Stage(const Images& images) const;
-  void FillTable(const Walk& walk, int64_t begin, int64_t end, int64_t ld, const uint8_t** table) const;
+  void FillTable(const Walk& walk, int64_t begin, int64_t end, int64_t ld,
+                 const uint8_t** table) const;
   void RunDense(const Images& images) const;
   void RunDensePiece(const Walk& walk, const Images& images, int64_t m0, int64_t m1, int64_t n0,
                      int64_t n1) const;

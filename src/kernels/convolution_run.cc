@@ -9,7 +9,8 @@
 namespace octet::kernels {
 namespace {
 
-// Multiply-adds worth a second thread: about 5 us of one core at full rate; a fork and join costs 2 to 5 us.
+// Multiply-adds worth a second thread: about 5 us of one core at full rate; a fork and join costs 2
+// to 5 us.
 constexpr int64_t kGrainMacs = 1'500'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
 constexpr int64_t kWeightBlockBytes = 768 << 10;
@@ -58,7 +59,8 @@ struct Span {
 };
 Span Inside(int64_t offset, int64_t stride, int64_t width, int64_t out) {
   const int64_t first = offset >= 0 ? 0 : std::min(out, CeilDiv(-offset, stride));
-  const int64_t last = offset >= width ? first : std::clamp(CeilDiv(width - offset, stride), first, out);
+  const int64_t last =
+      offset >= width ? first : std::clamp(CeilDiv(width - offset, stride), first, out);
   return {first, last};
 }
 
@@ -109,7 +111,8 @@ Convolution::Walk Convolution::Stage(const Images& im) const {
       if (im.x_stride == c) {
         CopyFlipped(from, flip, im.width * c, to);
       } else {
-        for (int64_t x = 0; x < im.width; ++x) CopyFlipped(from + x * im.x_stride, flip, c, to + x * c);
+        for (int64_t x = 0; x < im.width; ++x)
+          CopyFlipped(from + x * im.x_stride, flip, c, to + x * c);
       }
       std::memset(to + im.width * c, zero, static_cast<size_t>(right));
     }
@@ -141,7 +144,8 @@ void Convolution::FillTable(const Walk& walk, int64_t begin, int64_t end, int64_
       for (int64_t kx = 0; kx < walk.taps_w; ++kx) {
         const uint8_t** out = table + (ky * walk.taps_w + kx) * ld + (i - begin) - ox0;
         const int64_t offset = kx * p.dilation_w - walk.pad_left;
-        Span in = row_inside ? Inside(offset, p.stride_w, walk.width, walk.out_width) : Span{ox1, ox1};
+        Span in =
+            row_inside ? Inside(offset, p.stride_w, walk.width, walk.out_width) : Span{ox1, ox1};
         in.first = std::clamp(in.first, ox0, ox1);
         in.last = std::clamp(in.last, in.first, ox1);
         for (int64_t ox = ox0; ox < in.first; ++ox) out[ox] = zero_pixel_.data();
@@ -158,8 +162,8 @@ void Convolution::FillTable(const Walk& walk, int64_t begin, int64_t end, int64_
 }
 
 // Output pixels [m0, m1), channels [n0, n1) of every group.
-void Convolution::RunDensePiece(const Walk& walk, const Images& im, int64_t m0, int64_t m1, int64_t n0,
-                                int64_t n1) const {
+void Convolution::RunDensePiece(const Walk& walk, const Images& im, int64_t m0, int64_t m1,
+                                int64_t n0, int64_t n1) const {
   const ConvProblem& p = problem_;
   const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
   const int64_t row_bytes = walk.direct ? kc_ : p.stride_h * p.stride_w * p.in_channels;
@@ -205,10 +209,11 @@ void Convolution::RunDense(const Images& im) const {
   const int64_t n = p.out_channels / p.groups;
   const int64_t macs_per_row = p.out_channels * taps_ * kc_;
   const int64_t panels = CeilDiv(n, kPanel);
-  const int64_t threads = std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, m * macs_per_row / kGrainMacs));
+  const int64_t threads =
+      std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, m * macs_per_row / kGrainMacs));
 
-  // Split the axis that divides more evenly; where both do, the one whose operand is larger, so that each
-  // core keeps its share of it in its own L2.
+  // Split the axis that divides more evenly; where both do, the one whose operand is larger, so
+  // that each core keeps its share of it in its own L2.
   const auto evenness = [&](int64_t units) {
     return static_cast<double>(units) / static_cast<double>(threads * CeilDiv(units, threads));
   };
@@ -222,9 +227,8 @@ void Convolution::RunDense(const Images& im) const {
       RunDensePiece(walk, im, 0, m, begin * kPanel, std::min(n, end * kPanel));
     });
   } else {
-    ParallelFor(m, std::max<int64_t>(1, m / threads), [&](int64_t begin, int64_t end) {
-      RunDensePiece(walk, im, begin, end, 0, n);
-    });
+    ParallelFor(m, std::max<int64_t>(1, m / threads),
+                [&](int64_t begin, int64_t end) { RunDensePiece(walk, im, begin, end, 0, n); });
   }
 }
 
@@ -251,7 +255,8 @@ void Convolution::RunDepthwise(const Images& im) const {
   const int64_t in_image = im.height * im.width * p.in_channels;
   const int64_t out_image = out_height * args.out_width * p.out_channels;
   const int64_t out_bytes = OutputBytes(args.epilogue);
-  // Pairs of rows are the unit: the 3x3 kernel makes two at a time. A depthwise tap costs about ten dense ones.
+  // Pairs of rows are the unit: the 3x3 kernel makes two at a time. A depthwise tap costs about ten
+  // dense ones.
   const int64_t pairs = CeilDiv(out_height, 2);
   const int64_t macs = 2 * args.out_width * p.out_channels * p.kernel_h * p.kernel_w;
   ParallelFor(im.batch * pairs, CeilDiv(kGrainMacs / 10, macs), [&](int64_t begin, int64_t end) {

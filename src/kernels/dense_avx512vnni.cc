@@ -1,12 +1,13 @@
 // octet_dense_u8s8_6x64_avx512vnni: implicit GEMM on vpdpbusd. Layout kPanelsK4.
 //
-// A tile is MR rows by NV vectors of 16 channels, accumulators in registers: 6x64 for whole panels, 8x48, 12x32 and
-// 12x16 for the last, 24 to 12 accumulators against a latency of 5 and 2 per cycle. Rows of A are read in place,
-// four bytes broadcast at a time; a panel's weights stream through L1. Rows are shared out evenly among tiles
-// (49 rows: five tiles of 5, four of 6), because a tile of 5 runs at the full rate and a tile of 1 does not.
-#include "kernels/epilogue_avx512vnni.h"
-
+// A tile is MR rows by NV vectors of 16 channels, accumulators in registers: 6x64 for whole panels,
+// 8x48, 12x32 and 12x16 for the last, 24 to 12 accumulators against a latency of 5 and 2 per cycle.
+// Rows of A are read in place, four bytes broadcast at a time; a panel's weights stream through L1.
+// Rows are shared out evenly among tiles (49 rows: five tiles of 5, four of 6), because a tile of 5
+// runs at the full rate and a tile of 1 does not.
 #include <string.h>
+
+#include "kernels/epilogue_avx512vnni.h"
 
 namespace octet::kernels {
 namespace {
@@ -25,11 +26,11 @@ OCTET_INLINE int LoadDword(const uint8_t* p) {
   return v;
 }
 
-// Codes of kRows = 4 / NV rows (1 for NV = 3) from `row` on, NV vectors each, packed together; `rows` of them are
-// real, and `n` of the panel's channels.
+// Codes of kRows = 4 / NV rows (1 for NV = 3) from `row` on, NV vectors each, packed together;
+// `rows` of them are real, and `n` of the panel's channels.
 template <int NV>
-OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t row, int64_t rows, int64_t c, int64_t n,
-                             __m512i zero, __m512i flip) {
+OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t row, int64_t rows,
+                             int64_t c, int64_t n, __m512i zero, __m512i flip) {
   constexpr int kRows = NV == 3 ? 1 : 4 / NV;
   const EpilogueArgs& e = d.epilogue;
   __m512i codes[4];
@@ -46,19 +47,22 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t r
                                _mm_maskz_loadu_epi8(Mask16(n - v * 16), r));
     }
   }
-  const __m512i packed =
-      _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], zero));
+  const __m512i packed = _mm512_permutexvar_epi32(
+      PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], zero));
   uint8_t* y = d.y + row * d.y_stride + c;
   if constexpr (NV >= 3) {
-    const __m512i bounded = Bound(packed, _mm512_loadu_si512(e.lo + c), _mm512_loadu_si512(e.hi + c), flip);
+    const __m512i bounded =
+        Bound(packed, _mm512_loadu_si512(e.lo + c), _mm512_loadu_si512(e.hi + c), flip);
     if (n >= 64) {
       _mm512_storeu_si512(y, bounded);
     } else {
       _mm512_mask_storeu_epi8(y, Mask64(n), bounded);
     }
   } else if constexpr (NV == 2) {
-    const __m512i lo = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e.lo + c)));
-    const __m512i hi = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e.hi + c)));
+    const __m512i lo =
+        _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e.lo + c)));
+    const __m512i hi =
+        _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(e.hi + c)));
     const __m512i bounded = Bound(packed, lo, hi, flip);
     if (n == 32 && d.y_stride == 32 && rows >= 2) {
       _mm512_storeu_si512(y, bounded);
@@ -66,10 +70,13 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t r
     }
     const auto some = static_cast<__mmask32>(Mask64(n));
     _mm256_mask_storeu_epi8(y, some, _mm512_castsi512_si256(bounded));
-    if (rows > 1) _mm256_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
+    if (rows > 1)
+      _mm256_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
   } else {
-    const __m512i lo = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e.lo + c)));
-    const __m512i hi = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e.hi + c)));
+    const __m512i lo =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e.lo + c)));
+    const __m512i hi =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(e.hi + c)));
     const __m512i bounded = Bound(packed, lo, hi, flip);
     if (n == 16 && d.y_stride == 16 && rows >= 4) {
       _mm512_storeu_si512(y, bounded);
@@ -78,21 +85,24 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Acc (*acc)[NV], int64_t r
     const __mmask16 some = Mask16(n);
     _mm_mask_storeu_epi8(y, some, _mm512_castsi512_si128(bounded));
     if (rows > 1) _mm_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 1));
-    if (rows > 2) _mm_mask_storeu_epi8(y + 2 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
-    if (rows > 3) _mm_mask_storeu_epi8(y + 3 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
+    if (rows > 2)
+      _mm_mask_storeu_epi8(y + 2 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
+    if (rows > 3)
+      _mm_mask_storeu_epi8(y + 3 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
   }
 }
 
 template <int MR, int NV>
-OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_t row, int64_t rows, int64_t c,
-                            int64_t n) {
+OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_t row, int64_t rows,
+                            int64_t c, int64_t n) {
   if (d.epilogue.output != kStoreCodes) {
     OCTET_UNROLL
     for (int i = 0; i < MR; ++i) {
       if (i >= rows) return;
       OCTET_UNROLL
       for (int v = 0; v < NV; ++v) {
-        StoreWide(d.epilogue, acc[i][v], c + v * 16, Mask16(n - v * 16), d.y + (row + i) * d.y_stride);
+        StoreWide(d.epilogue, acc[i][v], c + v * 16, Mask16(n - v * 16),
+                  d.y + (row + i) * d.y_stride);
       }
     }
     return;
@@ -106,7 +116,8 @@ OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_
   }
 }
 
-// Rows [row, row + rows), rows <= MR, of the panel at channel c, n of whose NV * 16 channels are real.
+// Rows [row, row + rows), rows <= MR, of the panel at channel c, n of whose NV * 16 channels are
+// real.
 template <int MR, int NV>
 void Tile(const DenseArgs& d, int64_t row, int64_t rows, int64_t c, int64_t n, const int8_t* w) {
   Acc acc[MR][NV];
@@ -156,10 +167,15 @@ typedef void (*TileFunction)(const DenseArgs&, int64_t, int64_t, int64_t, int64_
 template <int NV>
 TileFunction TileFor(int64_t m) {
   if constexpr (NV == 4) {
-    static constexpr TileFunction kTiles[] = {Tile<1, 4>, Tile<2, 4>, Tile<3, 4>, Tile<4, 4>, Tile<5, 4>, Tile<6, 4>};
+    static constexpr TileFunction kTiles[] = {Tile<1, 4>, Tile<2, 4>, Tile<3, 4>,
+                                              Tile<4, 4>, Tile<5, 4>, Tile<6, 4>};
     return kTiles[m - 1];
   } else if constexpr (NV == 3) {
-    return m <= 1 ? Tile<1, 3> : m <= 2 ? Tile<2, 3> : m <= 4 ? Tile<4, 3> : m <= 6 ? Tile<6, 3> : Tile<8, 3>;
+    return m <= 1   ? Tile<1, 3>
+           : m <= 2 ? Tile<2, 3>
+           : m <= 4 ? Tile<4, 3>
+           : m <= 6 ? Tile<6, 3>
+                    : Tile<8, 3>;
   } else if constexpr (NV == 2) {
     return m <= 2 ? Tile<2, 2> : m <= 4 ? Tile<4, 2> : m <= 8 ? Tile<8, 2> : Tile<12, 2>;
   } else {

@@ -1,5 +1,5 @@
-// octet_dense_u8s8_4x64_portable: int16 dot products in plain loops, which compilers turn into pmaddwd.
-// Layout kRowsS16: weights (N, taps, kc) int16.
+// octet_dense_u8s8_4x64_portable: int16 dot products in plain loops, which compilers turn into
+// pmaddwd. Layout kRowsS16: weights (N, taps, kc) int16.
 #include <cstdint>
 
 #include "kernels/abi.h"
@@ -10,9 +10,10 @@ namespace {
 
 constexpr int64_t kRows = 4, kChannels = 64, kChunk = 512;
 
-// acc[i][n] += a[i][0..k) . w[n][0..k); |a * w| <= 32640 and k <= 512, so a chunk's sum is far from int32's ends.
-void Dot(const int16_t (*a)[kChunk], const int16_t* w, int64_t w_stride, int64_t channels, int64_t k,
-         int32_t (*acc)[kChannels]) {
+// acc[i][n] += a[i][0..k) . w[n][0..k); |a * w| <= 32640 and k <= 512, so a chunk's sum is far from
+// int32's ends.
+void Dot(const int16_t (*a)[kChunk], const int16_t* w, int64_t w_stride, int64_t channels,
+         int64_t k, int32_t (*acc)[kChannels]) {
   for (int64_t n = 0; n < channels; ++n) {
     const int16_t* wn = w + n * w_stride;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
@@ -24,7 +25,8 @@ void Dot(const int16_t (*a)[kChunk], const int16_t* w, int64_t w_stride, int64_t
     }
     const int32_t sums[kRows] = {s0, s1, s2, s3};
     for (int64_t i = 0; i < kRows; ++i) {
-      acc[i][n] = static_cast<int32_t>(static_cast<uint32_t>(acc[i][n]) + static_cast<uint32_t>(sums[i]));
+      acc[i][n] =
+          static_cast<int32_t>(static_cast<uint32_t>(acc[i][n]) + static_cast<uint32_t>(sums[i]));
     }
   }
 }

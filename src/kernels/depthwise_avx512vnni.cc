@@ -1,10 +1,11 @@
-// Depthwise convolution on vpdpbusd, channels across lanes: 64, 32 or 16 at a time (DepthwiseBlock).
+// Depthwise convolution on vpdpbusd, channels across lanes: 64, 32 or 16 at a time
+// (DepthwiseBlock).
 //
-// vpdpbusd sums four neighbouring bytes; NHWC has a channel's taps in different pixels. Two rounds of unpacks
-// turn four pixels into four vectors whose dwords hold one channel's four bytes; the packs of the epilogue undo
-// the order that leaves (pack.h). Two kernels:
-//   3x3   stride 1: a column of four input rows is interleaved once and used by three kernel columns and two
-//         output rows. Stride 2: columns of three rows, one of three carried over.
+// vpdpbusd sums four neighbouring bytes; NHWC has a channel's taps in different pixels. Two rounds
+// of unpacks turn four pixels into four vectors whose dwords hold one channel's four bytes; the
+// packs of the epilogue undo the order that leaves (pack.h). Two kernels:
+//   3x3   stride 1: a column of four input rows is interleaved once and used by three kernel
+//         columns and two output rows. Stride 2: columns of three rows, one of three carried over.
 //   taps  any filter, stride, dilation: taps in groups of four
 #include "kernels/depthwise_avx512vnni.h"
 
@@ -29,9 +30,16 @@ struct Block {
   static int64_t At(int64_t j, int64_t l) { return j * V::kChannels / 4 + l * 4; }
 
   Block(const DepthwiseArgs& args, const int8_t* weight, int64_t channel)
-      : d(&args), w(weight), c(channel), n(args.channels - channel < V::kChannels ? args.channels - channel : V::kChannels),
-        mask(Mask64(n)), zero(V::Set16(args.epilogue.y_zero_point)), flip_y(V::Set8(args.epilogue.y_flip)),
-        flip_x(V::Set8(args.x_flip)), lo(V::Load(args.epilogue.lo + c)), hi(V::Load(args.epilogue.hi + c)) {
+      : d(&args),
+        w(weight),
+        c(channel),
+        n(args.channels - channel < V::kChannels ? args.channels - channel : V::kChannels),
+        mask(Mask64(n)),
+        zero(V::Set16(args.epilogue.y_zero_point)),
+        flip_y(V::Set8(args.epilogue.y_flip)),
+        flip_x(V::Set8(args.x_flip)),
+        lo(V::Load(args.epilogue.lo + c)),
+        hi(V::Load(args.epilogue.hi + c)) {
     for (int64_t j = 0; j < 4; ++j)
       for (int64_t l = 0; l < V::kChannels / 16; ++l) {
         memcpy(bias + At(j, l), args.epilogue.bias + c + From(j, l), 16);
@@ -63,7 +71,8 @@ struct Block {
     typename V::Int q[4];
     OCTET_UNROLL
     for (int j = 0; j < 4; ++j) q[j] = V::Requantized(acc.v[j], multiplier + j * V::kChannels / 4);
-    auto codes = V::Pack16(V::Add16(V::Pack32(q[0], q[1]), zero), V::Add16(V::Pack32(q[2], q[3]), zero));
+    auto codes =
+        V::Pack16(V::Add16(V::Pack32(q[0], q[1]), zero), V::Add16(V::Pack32(q[2], q[3]), zero));
     codes = V::Xor(V::Clamp8(codes, lo, hi), flip_y);
     uint8_t* y = d->y + out * d->channels + c;
     if constexpr (kFull) {
@@ -77,9 +86,11 @@ struct Block {
   void StoreInOrder(const Quad<V>& acc, int64_t out) const {
     const EpilogueArgs& e = d->epilogue;
     alignas(64) int32_t permuted[V::kChannels], ordered[V::kChannels];
-    for (int j = 0; j < 4; ++j) memcpy(permuted + j * V::kChannels / 4, &acc.v[j], sizeof(acc.v[j]));
+    for (int j = 0; j < 4; ++j)
+      memcpy(permuted + j * V::kChannels / 4, &acc.v[j], sizeof(acc.v[j]));
     for (int64_t j = 0; j < 4; ++j)
-      for (int64_t l = 0; l < V::kChannels / 16; ++l) memcpy(ordered + From(j, l), permuted + At(j, l), 16);
+      for (int64_t l = 0; l < V::kChannels / 16; ++l)
+        memcpy(ordered + From(j, l), permuted + At(j, l), 16);
     uint8_t* y = d->y + out * d->channels * (e.output == kStoreCodes ? 1 : 4);
     for (int64_t i = 0; i < n; i += 16) {
       const Acc sum = AsAcc(_mm512_load_si512(ordered + i));
@@ -91,9 +102,10 @@ struct Block {
       const __m128i r = _mm_maskz_loadu_epi8(some, d->r + out * d->channels + c + i);
       const __m512i v = RequantizeAdd(e, sum, _mm512_loadu_ps(e.multiplier + c + i), r);
       const __m512i none = _mm512_setzero_si512();
-      const __m512i codes = _mm512_permutexvar_epi32(PackOrder(), PackCodes(v, none, none, none, Zero16(e)));
-      const __m512i bounded = Bound(codes, _mm512_loadu_si512(e.lo + c + i), _mm512_loadu_si512(e.hi + c + i),
-                                    Flip(e));
+      const __m512i codes =
+          _mm512_permutexvar_epi32(PackOrder(), PackCodes(v, none, none, none, Zero16(e)));
+      const __m512i bounded =
+          Bound(codes, _mm512_loadu_si512(e.lo + c + i), _mm512_loadu_si512(e.hi + c + i), Flip(e));
       _mm_mask_storeu_epi8(y + c + i, some, _mm512_castsi512_si128(bounded));
     }
   }
@@ -116,7 +128,8 @@ Rows RowsAt(const DepthwiseArgs& d, int64_t first) {
   return rows;
 }
 
-// Column ix of kRows input rows, interleaved; the fourth of three repeats the third against zero weights.
+// Column ix of kRows input rows, interleaved; the fourth of three repeats the third against zero
+// weights.
 template <class V, bool kFull, int kRows>
 OCTET_INLINE Quad<V> Column(const Block<V, kFull>& b, const Rows& rows, int64_t ix) {
   const uint8_t* p[4];
@@ -216,8 +229,8 @@ void RunTaps(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
       }
       Quad<V> acc = b.Bias();
       for (int64_t g = 0; g < groups; ++g) {
-        const Quad<V> x =
-            Interleave<V>(b.Pixel(p[g * 4]), b.Pixel(p[g * 4 + 1]), b.Pixel(p[g * 4 + 2]), b.Pixel(p[g * 4 + 3]));
+        const Quad<V> x = Interleave<V>(b.Pixel(p[g * 4]), b.Pixel(p[g * 4 + 1]),
+                                        b.Pixel(p[g * 4 + 2]), b.Pixel(p[g * 4 + 3]));
         DotQuad<V>(&acc, x, w + g * 4 * V::kChannels);
       }
       b.Store(acc, oy * d.out_width + ox);
@@ -242,7 +255,8 @@ void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
   }
 }
 
-// Rows outermost, in strips whose input stays in L1 and L2 while all blocks of channels pass over it.
+// Rows outermost, in strips whose input stays in L1 and L2 while all blocks of channels pass over
+// it.
 void Run(const DepthwiseArgs& d, bool is_3x3) {
   const int64_t per_block = is_3x3 ? 24 : (d.kernel_h * d.kernel_w + 3) / 4 * 4;
   const int64_t strip = is_3x3 ? 2 : 1;

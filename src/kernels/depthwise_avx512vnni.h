@@ -1,5 +1,5 @@
-// Vectors of 64, 32 and 16 channels for the depthwise kernel files of the avx512vnni level (internal linkage
-// throughout), and the interleaving that puts a channel's taps side by side.
+// Vectors of 64, 32 and 16 channels for the depthwise kernel files of the avx512vnni level
+// (internal linkage throughout), and the interleaving that puts a channel's taps side by side.
 #pragma once
 
 #include "kernels/epilogue_avx512vnni.h"
@@ -13,9 +13,13 @@ struct Wide {
   typedef __m512 Float;
   static constexpr int64_t kChannels = 64;
   OCTET_INLINE Int Load(const void* p) { return _mm512_loadu_si512(p); }
-  OCTET_INLINE Int LoadSome(const void* p, uint64_t mask) { return _mm512_maskz_loadu_epi8(mask, p); }
+  OCTET_INLINE Int LoadSome(const void* p, uint64_t mask) {
+    return _mm512_maskz_loadu_epi8(mask, p);
+  }
   OCTET_INLINE void Store(uint8_t* p, Int v) { _mm512_storeu_si512(p, v); }
-  OCTET_INLINE void StoreSome(uint8_t* p, uint64_t mask, Int v) { _mm512_mask_storeu_epi8(p, mask, v); }
+  OCTET_INLINE void StoreSome(uint8_t* p, uint64_t mask, Int v) {
+    _mm512_mask_storeu_epi8(p, mask, v);
+  }
   OCTET_INLINE Int Set8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
   OCTET_INLINE Int Set16(int v) { return _mm512_set1_epi16(static_cast<short>(v)); }
   OCTET_INLINE Int Xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
@@ -23,22 +27,30 @@ struct Wide {
   OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm512_unpackhi_epi8(a, b); }
   OCTET_INLINE Int LowWords(Int a, Int b) { return _mm512_unpacklo_epi16(a, b); }
   OCTET_INLINE Int HighWords(Int a, Int b) { return _mm512_unpackhi_epi16(a, b); }
-  OCTET_INLINE Int Requantized(Int acc, const float* m) { return Requantize(AsAcc(acc), _mm512_loadu_ps(m)); }
+  OCTET_INLINE Int Requantized(Int acc, const float* m) {
+    return Requantize(AsAcc(acc), _mm512_loadu_ps(m));
+  }
   OCTET_INLINE Int Pack32(Int a, Int b) { return _mm512_packs_epi32(a, b); }
   OCTET_INLINE Int Pack16(Int a, Int b) { return _mm512_packus_epi16(a, b); }
   OCTET_INLINE Int Add16(Int a, Int b) { return _mm512_adds_epi16(a, b); }
-  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) { return _mm512_min_epu8(_mm512_max_epu8(v, lo), hi); }
+  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) {
+    return _mm512_min_epu8(_mm512_max_epu8(v, lo), hi);
+  }
   OCTET_INLINE Int Dot4(Int acc, Int x, Int w) { return AsInt(Dot(AsAcc(acc), x, w)); }
 };
 
 struct Middle {
   typedef __m256i Int;
   static constexpr int64_t kChannels = 32;
-  OCTET_INLINE Int Load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  OCTET_INLINE Int Load(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
   OCTET_INLINE Int LoadSome(const void* p, uint64_t mask) {
     return _mm256_maskz_loadu_epi8(static_cast<__mmask32>(mask), p);
   }
-  OCTET_INLINE void Store(uint8_t* p, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  OCTET_INLINE void Store(uint8_t* p, Int v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+  }
   OCTET_INLINE void StoreSome(uint8_t* p, uint64_t mask, Int v) {
     _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(mask), v);
   }
@@ -56,7 +68,9 @@ struct Middle {
   OCTET_INLINE Int Pack32(Int a, Int b) { return _mm256_packs_epi32(a, b); }
   OCTET_INLINE Int Pack16(Int a, Int b) { return _mm256_packus_epi16(a, b); }
   OCTET_INLINE Int Add16(Int a, Int b) { return _mm256_adds_epi16(a, b); }
-  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) { return _mm256_min_epu8(_mm256_max_epu8(v, lo), hi); }
+  OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) {
+    return _mm256_min_epu8(_mm256_max_epu8(v, lo), hi);
+  }
   OCTET_INLINE Int Dot4(Int acc, Int x, Int w) { return _mm256_dpbusd_epi32(acc, x, w); }
 };
 
@@ -96,7 +110,8 @@ struct Quad {
 
 // Four pixels (already unsigned) -> dword per channel, in the order of pack.h.
 template <class V>
-OCTET_INLINE Quad<V> Interleave(typename V::Int p0, typename V::Int p1, typename V::Int p2, typename V::Int p3) {
+OCTET_INLINE Quad<V> Interleave(typename V::Int p0, typename V::Int p1, typename V::Int p2,
+                                typename V::Int p3) {
   const auto low01 = V::LowBytes(p0, p1), high01 = V::HighBytes(p0, p1);
   const auto low23 = V::LowBytes(p2, p3), high23 = V::HighBytes(p2, p3);
   return {{V::LowWords(low01, low23), V::HighWords(low01, low23), V::LowWords(high01, high23),

@@ -1,12 +1,13 @@
 // octet_depthwise3x3_narrow_u8s8_avx512vnni: 3x3 depthwise of 8, 16 or 32 channels, stride 1 or 2.
 //
-// A vector of 64 channels would be mostly empty. Here its 64 lanes are 64 neighbouring bytes of an output row, that
-// is 64 / C pixels of C channels: lane i is channel i % C (layout kDepthwise3x3Tiled). Kernel column kx of those
-// pixels is 64 neighbouring bytes of an input row too; at stride 2, every other pixel of 128. Bytes beyond the row's
-// ends read as the zero point through masked loads, which do not touch memory.
-#include "kernels/depthwise_avx512vnni.h"
-
+// A vector of 64 channels would be mostly empty. Here its 64 lanes are 64 neighbouring bytes of an
+// output row, that is 64 / C pixels of C channels: lane i is channel i % C (layout
+// kDepthwise3x3Tiled). Kernel column kx of those pixels is 64 neighbouring bytes of an input row
+// too; at stride 2, every other pixel of 128. Bytes beyond the row's ends read as the zero point
+// through masked loads, which do not touch memory.
 #include <string.h>
+
+#include "kernels/depthwise_avx512vnni.h"
 
 namespace octet::kernels {
 namespace {
@@ -15,7 +16,7 @@ struct Tables {
   alignas(64) int32_t bias[64];  // in the accumulators' order, see pack.h
   alignas(64) float multiplier[64];
   __m512i lo, hi, flip_y, flip_x, zero_y;
-  __m512i zero;  // of x, as stored
+  __m512i zero;       // of x, as stored
   __m512i even, odd;  // 64-bit words of a pair of vectors: the pixels at even and odd places
 };
 
@@ -67,7 +68,8 @@ OCTET_INLINE __m512i Bytes(const Row& row, int64_t start, __m512i zero) {
 
 // Kernel column kx for the 64 output bytes from `out` on.
 template <int kStride>
-OCTET_INLINE __m512i Column(const DepthwiseArgs& d, const Tables& t, const Row& row, int64_t out, int kx) {
+OCTET_INLINE __m512i Column(const DepthwiseArgs& d, const Tables& t, const Row& row, int64_t out,
+                            int kx) {
   const int64_t start = out * kStride + (kx - d.pad_left) * d.channels;
   if constexpr (kStride == 1) return _mm512_xor_si512(Bytes(row, start, t.zero), t.flip_x);
   // kx = 1 takes the odd pixels of what kx = 0 reads.
@@ -84,8 +86,8 @@ OCTET_INLINE Quad<Wide> Bias(const Tables& t) {
 }
 
 // y: the output row; n: bytes of it from `out` on that are real.
-OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide>& acc, uint8_t* y, int64_t out,
-                        int64_t n) {
+OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide>& acc, uint8_t* y,
+                        int64_t out, int64_t n) {
   const EpilogueArgs& e = d.epilogue;
   if (e.output == kStoreCodes) {
     __m512i q[4];
@@ -103,7 +105,8 @@ OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide
     const int64_t j = i % 4, lane = i / 4;
     alignas(64) int32_t sums[16];
     _mm512_store_si512(sums, acc.v[j]);
-    const __m512i four = _mm512_castsi128_si512(_mm_load_si128(reinterpret_cast<const __m128i*>(sums + lane * 4)));
+    const __m512i four =
+        _mm512_castsi128_si512(_mm_load_si128(reinterpret_cast<const __m128i*>(sums + lane * 4)));
     const int64_t c = (out + i * 4) % d.channels;
     StoreWide(e, AsAcc(four), c, Mask16(4), y + (out + i * 4 - c) * 4);
   }
@@ -121,22 +124,26 @@ void OutputRows(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
     Quad<Wide> acc = Bias(t), next = Bias(t);
     OCTET_UNROLL
     for (int kx = 0; kx < 3; ++kx) {
-      const __m512i r0 = Column<kStride>(d, t, rows[0], out, kx), r1 = Column<kStride>(d, t, rows[1], out, kx);
+      const __m512i r0 = Column<kStride>(d, t, rows[0], out, kx),
+                    r1 = Column<kStride>(d, t, rows[1], out, kx);
       const __m512i r2 = Column<kStride>(d, t, rows[2], out, kx);
-      const __m512i r3 = kTwo ? Column<kStride>(d, t, rows[3], out, kx) : r2;  // against zero weights
+      const __m512i r3 =
+          kTwo ? Column<kStride>(d, t, rows[3], out, kx) : r2;  // against zero weights
       const Quad<Wide> x = Interleave<Wide>(r0, r1, r2, r3);
       DotQuad<Wide>(&acc, x, w + kx * 256);
       if constexpr (kTwo) DotQuad<Wide>(&next, x, w + (3 + kx) * 256);
     }
     Store(d, t, acc, y, out, bytes - out);
-    if constexpr (kTwo) Store(d, t, next, y + bytes * (d.epilogue.output == kStoreCodes ? 1 : 4), out, bytes - out);
+    if constexpr (kTwo)
+      Store(d, t, next, y + bytes * (d.epilogue.output == kStoreCodes ? 1 : 4), out, bytes - out);
   }
 }
 
 }  // namespace
 }  // namespace octet::kernels
 
-extern "C" void octet_depthwise3x3_narrow_u8s8_avx512vnni(const octet::kernels::DepthwiseArgs* args) {
+extern "C" void octet_depthwise3x3_narrow_u8s8_avx512vnni(
+    const octet::kernels::DepthwiseArgs* args) {
   using namespace octet::kernels;
   const DepthwiseArgs& d = *args;
   const Tables t = MakeTables(d);

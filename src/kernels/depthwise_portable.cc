@@ -1,5 +1,5 @@
-// octet_depthwise_u8s8_portable: channels in blocks, products in int16 (|x * w| <= 255 * 128 fits), sums in int32.
-// Layout kDepthwiseS16: weights (taps, C) int16.
+// octet_depthwise_u8s8_portable: channels in blocks, products in int16 (|x * w| <= 255 * 128 fits),
+// sums in int32. Layout kDepthwiseS16: weights (taps, C) int16.
 #include <cstdint>
 
 #include "kernels/abi.h"
@@ -32,7 +32,8 @@ void Pixel(const DepthwiseArgs& d, int64_t oy, int64_t ox) {
         const int64_t ix = ox * d.stride_w + kx * d.dilation_w - d.pad_left;
         const bool inside = iy >= 0 && iy < d.height && ix >= 0 && ix < d.width;
         const uint8_t* pixel = inside ? d.x + (iy * d.width + ix) * d.channels : d.zero_pixel;
-        const int16_t* w = static_cast<const int16_t*>(d.weight) + (ky * d.kernel_w + kx) * d.channels;
+        const int16_t* w =
+            static_cast<const int16_t*>(d.weight) + (ky * d.kernel_w + kx) * d.channels;
         Accumulate(pixel + c0, d.x_flip, w + c0, n, acc);
       }
     StorePixel(d.epilogue, acc, c0, n, r, y);

@@ -12,13 +12,28 @@ namespace octet::kernels {
 struct ReferenceArgs;  // kernels/reference.h
 
 enum class Op {
-  Dense, Depthwise, Reference, QuantizeToNhwc, DequantizeToNchw, Quantize, Dequantize, Add, MaxPixels,
+  Dense,
+  Depthwise,
+  Reference,
+  QuantizeToNhwc,
+  DequantizeToNchw,
+  Quantize,
+  Dequantize,
+  Add,
+  MaxPixels,
   AveragePixels,
 };
 
 // How weights lie in memory for a kernel: kernels/pack.h.
 enum class Layout {
-  kNone, kPlain, kRowsS16, kPanelsK4, kDepthwiseS16, kDepthwiseTaps4, kDepthwise3x3, kDepthwise3x3Tiled,
+  kNone,
+  kPlain,
+  kRowsS16,
+  kPanelsK4,
+  kDepthwiseS16,
+  kDepthwiseTaps4,
+  kDepthwise3x3,
+  kDepthwise3x3Tiled,
 };
 
 struct KernelInfo {
@@ -46,8 +61,8 @@ void Call(const KernelInfo& kernel, const Args& args) {
 // The best kernel of an operator whose kernels take any shape.
 [[nodiscard]] const KernelInfo& Select(Op op);
 
-// For tests and benchmarks: while it lives, this thread's choices are made for `isa`, and, where `kernel`
-// is not empty, among operators that have a kernel of that name, for that kernel alone.
+// For tests and benchmarks: while it lives, this thread's choices are made for `isa`, and, where
+// `kernel` is not empty, among operators that have a kernel of that name, for that kernel alone.
 class ForcedChoice {
  public:
   explicit ForcedChoice(Isa isa, std::string_view kernel = {});

@@ -23,17 +23,19 @@ CodeRange RangeOf(CodeType type) {
 void CheckQuantization(const char* what, float scale, int32_t zero_point, CodeType type) {
   const CodeRange range = RangeOf(type);
   if (!(scale > 0.0F) || !std::isfinite(scale)) {
-    Fail(ErrorCode::kInvalidArgument, what, ": scale is ", scale, "; expected a finite number above 0");
+    Fail(ErrorCode::kInvalidArgument, what, ": scale is ", scale,
+         "; expected a finite number above 0");
   }
   if (zero_point < range.lo || zero_point > range.hi) {
-    Fail(ErrorCode::kInvalidArgument, what, ": zero_point is ", zero_point, "; expected ", range.lo, " to ", range.hi);
+    Fail(ErrorCode::kInvalidArgument, what, ": zero_point is ", zero_point, "; expected ", range.lo,
+         " to ", range.hi);
   }
 }
 
 void CheckSizes(const char* what, int64_t batch, int64_t channels, int64_t space) {
   if (batch < 0 || channels < 0 || space < 0) {
-    Fail(ErrorCode::kInvalidArgument, what, ": batch, channels, space are ", batch, ", ", channels, ", ", space,
-         "; expected none negative");
+    Fail(ErrorCode::kInvalidArgument, what, ": batch, channels, space are ", batch, ", ", channels,
+         ", ", space, "; expected none negative");
   }
 }
 
@@ -62,8 +64,8 @@ void QuantizeToNhwc(const float* x, int64_t batch, int64_t channels, int64_t spa
   const KernelInfo& kernel = Select(Op::QuantizeToNhwc);
   ForEachPiece(batch, channels, space, [&](int64_t image, int64_t begin, int64_t end) {
     const int64_t offset = image * channels * space;
-    Call(kernel, QuantizeToNhwcArgs{x + offset, static_cast<uint8_t*>(y) + offset, channels, space, begin, end,
-                                    scale, static_cast<float>(range.lo - zero_point),
+    Call(kernel, QuantizeToNhwcArgs{x + offset, static_cast<uint8_t*>(y) + offset, channels, space,
+                                    begin, end, scale, static_cast<float>(range.lo - zero_point),
                                     static_cast<float>(range.hi - zero_point), zero_point});
   });
 }
@@ -77,8 +79,9 @@ void DequantizeToNchw(const void* x, CodeType type, int64_t batch, int64_t chann
   const KernelInfo& kernel = Select(Op::DequantizeToNchw);
   ForEachPiece(batch, channels, space, [&](int64_t image, int64_t begin, int64_t end) {
     const int64_t offset = image * channels * space;
-    Call(kernel, DequantizeToNchwArgs{static_cast<const uint8_t*>(x) + offset, y + offset, channels, space, begin,
-                                      end, scale, zero_point + range.shift, range.flip});
+    Call(kernel,
+         DequantizeToNchwArgs{static_cast<const uint8_t*>(x) + offset, y + offset, channels, space,
+                              begin, end, scale, zero_point + range.shift, range.flip});
   });
 }
 
@@ -88,18 +91,19 @@ void Quantize(const float* x, int64_t n, float scale, int32_t zero_point, CodeTy
   const KernelInfo& kernel = Select(Op::Quantize);
   ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
     Call(kernel, QuantizeArgs{x + begin, static_cast<uint8_t*>(y) + begin, end - begin, scale,
-                              static_cast<float>(range.lo - zero_point), static_cast<float>(range.hi - zero_point),
-                              zero_point});
+                              static_cast<float>(range.lo - zero_point),
+                              static_cast<float>(range.hi - zero_point), zero_point});
   });
 }
 
-void Dequantize(const void* x, CodeType type, int64_t n, float scale, int32_t zero_point, float* y) {
+void Dequantize(const void* x, CodeType type, int64_t n, float scale, int32_t zero_point,
+                float* y) {
   CheckQuantization("Dequantize", scale, zero_point, type);
   const CodeRange range = RangeOf(type);
   const KernelInfo& kernel = Select(Op::Dequantize);
   ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
-    Call(kernel, DequantizeArgs{static_cast<const uint8_t*>(x) + begin, y + begin, end - begin, scale,
-                                zero_point + range.shift, range.flip});
+    Call(kernel, DequantizeArgs{static_cast<const uint8_t*>(x) + begin, y + begin, end - begin,
+                                scale, zero_point + range.shift, range.flip});
   });
 }
 
@@ -108,9 +112,10 @@ void Add(const AddProblem& p, const void* a, const void* b, int64_t n, void* y) 
   for (const int32_t zero : {p.a_zero_point, p.b_zero_point, p.y_zero_point}) {
     CheckQuantization("Add", 1.0F, zero, p.type);
   }
-  if (p.lo < range.lo || p.hi > range.hi || p.lo > p.hi || !std::isfinite(p.a_ratio) || !std::isfinite(p.b_ratio)) {
-    Fail(ErrorCode::kInvalidArgument, "Add: bounds [", p.lo, ", ", p.hi, "], ratios ", p.a_ratio, ", ", p.b_ratio,
-         "; expected lo <= hi in [", range.lo, ", ", range.hi, "], finite ratios");
+  if (p.lo < range.lo || p.hi > range.hi || p.lo > p.hi || !std::isfinite(p.a_ratio) ||
+      !std::isfinite(p.b_ratio)) {
+    Fail(ErrorCode::kInvalidArgument, "Add: bounds [", p.lo, ", ", p.hi, "], ratios ", p.a_ratio,
+         ", ", p.b_ratio, "; expected lo <= hi in [", range.lo, ", ", range.hi, "], finite ratios");
   }
   const KernelInfo& kernel = Select(Op::Add);
   ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
@@ -131,11 +136,11 @@ void Add(const AddProblem& p, const void* a, const void* b, int64_t n, void* y) 
   });
 }
 
-void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, int64_t x_stride, void* y,
-            int64_t y_stride) {
+void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, int64_t x_stride,
+            void* y, int64_t y_stride) {
   if (rows < 0 || row < 0 || x_stride < row || y_stride < row) {
-    Fail(ErrorCode::kInvalidArgument, "Lookup: rows ", rows, " of ", row, " bytes, strides ", x_stride, " and ",
-         y_stride, "; expected strides >= the row");
+    Fail(ErrorCode::kInvalidArgument, "Lookup: rows ", rows, " of ", row, " bytes, strides ",
+         x_stride, " and ", y_stride, "; expected strides >= the row");
   }
   if (rows == 0 || row == 0) return;
   const auto* from = static_cast<const uint8_t*>(x);

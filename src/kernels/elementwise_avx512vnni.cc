@@ -1,5 +1,6 @@
-// Quantize, dequantize, add, and the two layout changes, 16 lanes at a time. Products and sums stay separate
-// instructions (-ffp-contract=off covers what the compiler could fuse), so the bits are those of the scalar rule.
+// Quantize, dequantize, add, and the two layout changes, 16 lanes at a time. Products and sums stay
+// separate instructions (-ffp-contract=off covers what the compiler could fuse), so the bits are
+// those of the scalar rule.
 #include "kernels/epilogue_avx512vnni.h"
 
 using namespace octet::kernels;
@@ -13,12 +14,14 @@ struct Quantizer {
 
   // rne(clamp(x / scale)) + zero point; NaN gives lo.
   [[nodiscard]] __m512i operator()(__m512 x) const {
-    return _mm512_add_epi32(_mm512_cvtps_epi32(ClampPs(_mm512_div_ps(x, scale), lo, hi)), zero_point);
+    return _mm512_add_epi32(_mm512_cvtps_epi32(ClampPs(_mm512_div_ps(x, scale), lo, hi)),
+                            zero_point);
   }
 };
 
 Quantizer MakeQuantizer(float scale, float lo, float hi, int32_t zero_point) {
-  return {_mm512_set1_ps(scale), _mm512_set1_ps(lo), _mm512_set1_ps(hi), _mm512_set1_epi32(zero_point)};
+  return {_mm512_set1_ps(scale), _mm512_set1_ps(lo), _mm512_set1_ps(hi),
+          _mm512_set1_epi32(zero_point)};
 }
 
 OCTET_INLINE __m512 ToFloat(__m128i codes, __m128i flip, __m512i zero_point, __m512 scale) {
@@ -30,14 +33,17 @@ constexpr int64_t kPositions = 256;  // of one pass over all channels: 64 KiB of
 
 int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Four channels of 16 positions: a dword per position, channel i in byte i. Channels from `count` on give 0.
-OCTET_INLINE __m512i FourChannels(const Quantizer& q, const float* x, int64_t space, int64_t count, __mmask16 some) {
+// Four channels of 16 positions: a dword per position, channel i in byte i. Channels from `count`
+// on give 0.
+OCTET_INLINE __m512i FourChannels(const Quantizer& q, const float* x, int64_t space, int64_t count,
+                                  __mmask16 some) {
   const __m512i low_byte = _mm512_set1_epi32(0xff);
   __m512i out = _mm512_setzero_si512();
   OCTET_UNROLL
   for (int i = 0; i < 4; ++i) {
     if (i < count) {
-      const __m512i codes = _mm512_and_si512(q(_mm512_maskz_loadu_ps(some, x + i * space)), low_byte);
+      const __m512i codes =
+          _mm512_and_si512(q(_mm512_maskz_loadu_ps(some, x + i * space)), low_byte);
       out = _mm512_or_si512(out, _mm512_slli_epi32(codes, static_cast<unsigned>(8 * i)));
     }
   }
@@ -48,8 +54,10 @@ OCTET_INLINE __m512i FourChannels(const Quantizer& q, const float* x, int64_t sp
 void QuantizeFewChannels(const QuantizeToNhwcArgs& a, const Quantizer& q) {
   const int64_t n = a.channels;
   alignas(16) uint8_t order[16];
-  for (int64_t i = 0; i < 16; ++i) order[i] = static_cast<uint8_t>(i < 4 * n ? i / n * 4 + i % n : 0x80);
-  const __m512i tight = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(order)));
+  for (int64_t i = 0; i < 16; ++i)
+    order[i] = static_cast<uint8_t>(i < 4 * n ? i / n * 4 + i % n : 0x80);
+  const __m512i tight =
+      _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(order)));
   for (int64_t i = a.begin; i < a.end; i += 16) {
     const int64_t left = Min(16, a.end - i);
     const __m512i dwords = FourChannels(q, a.x + i, a.space, n, Mask16(left));
@@ -59,21 +67,26 @@ void QuantizeFewChannels(const QuantizeToNhwcArgs& a, const Quantizer& q) {
     _mm512_store_si512(lanes, packed);
     for (int64_t lane = 0; lane * 4 < left; ++lane) {
       const __mmask16 some = Mask16(Min(4, left - lane * 4) * n);
-      _mm_mask_storeu_epi8(y + lane * 4 * n, some, _mm_load_si128(reinterpret_cast<const __m128i*>(lanes + lane * 16)));
+      _mm_mask_storeu_epi8(y + lane * 4 * n, some,
+                           _mm_load_si128(reinterpret_cast<const __m128i*>(lanes + lane * 16)));
     }
   }
 }
 
-// 16 channels of 16 positions: after a 4x4 dword transpose in each lane, lane l of vector i is position 4l + i.
-void QuantizeBlock(const QuantizeToNhwcArgs& a, const Quantizer& q, int64_t c, int64_t i, int64_t left) {
+// 16 channels of 16 positions: after a 4x4 dword transpose in each lane, lane l of vector i is
+// position 4l + i.
+void QuantizeBlock(const QuantizeToNhwcArgs& a, const Quantizer& q, int64_t c, int64_t i,
+                   int64_t left) {
   const int64_t n = Min(16, a.channels - c);
   const __mmask16 some = Mask16(left), store = Mask16(n);
   const float* x = a.x + c * a.space + i;
   __m512i d[4];
   OCTET_UNROLL
   for (int j = 0; j < 4; ++j) d[j] = FourChannels(q, x + 4 * j * a.space, a.space, n - 4 * j, some);
-  const __m512i low01 = _mm512_unpacklo_epi32(d[0], d[1]), high01 = _mm512_unpackhi_epi32(d[0], d[1]);
-  const __m512i low23 = _mm512_unpacklo_epi32(d[2], d[3]), high23 = _mm512_unpackhi_epi32(d[2], d[3]);
+  const __m512i low01 = _mm512_unpacklo_epi32(d[0], d[1]),
+                high01 = _mm512_unpackhi_epi32(d[0], d[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(d[2], d[3]),
+                high23 = _mm512_unpackhi_epi32(d[2], d[3]);
   alignas(64) uint8_t rows[4][64];
   _mm512_store_si512(rows[0], _mm512_unpacklo_epi64(low01, low23));
   _mm512_store_si512(rows[1], _mm512_unpackhi_epi64(low01, low23));
@@ -85,7 +98,8 @@ void QuantizeBlock(const QuantizeToNhwcArgs& a, const Quantizer& q, int64_t c, i
   }
 }
 
-// 16 pixels' bytes of channels [c, c + 16) -> 16 channels' bytes of 16 positions: four perfect shuffles.
+// 16 pixels' bytes of channels [c, c + 16) -> 16 channels' bytes of 16 positions: four perfect
+// shuffles.
 OCTET_INLINE void Transpose16(__m128i (&r)[16]) {
   OCTET_UNROLL
   for (int round = 0; round < 4; ++round) {
@@ -121,7 +135,8 @@ void octet_dequantize_avx512vnni(const DequantizeArgs* args) {
   const __m512 scale = _mm512_set1_ps(a.scale);
   for (int64_t i = 0; i < a.n; i += 16) {
     const __mmask16 some = Mask16(a.n - i);
-    _mm512_mask_storeu_ps(a.y + i, some, ToFloat(_mm_maskz_loadu_epi8(some, a.x + i), flip, zero_point, scale));
+    _mm512_mask_storeu_ps(a.y + i, some,
+                          ToFloat(_mm_maskz_loadu_epi8(some, a.x + i), flip, zero_point, scale));
   }
 }
 
@@ -152,11 +167,13 @@ void octet_dequantize_to_nchw_avx512vnni(const DequantizeToNchwArgs* args) {
         const int64_t left = Min(16, end - i);
         __m128i rows[16];
         for (int64_t p = 0; p < 16; ++p) {
-          rows[p] = p < left ? _mm_maskz_loadu_epi8(Mask16(n), a.x + (i + p) * a.channels + c) : _mm_setzero_si128();
+          rows[p] = p < left ? _mm_maskz_loadu_epi8(Mask16(n), a.x + (i + p) * a.channels + c)
+                             : _mm_setzero_si128();
         }
         Transpose16(rows);
         for (int64_t j = 0; j < n; ++j) {
-          _mm512_mask_storeu_ps(a.y + (c + j) * a.space + i, Mask16(left), ToFloat(rows[j], flip, zero_point, scale));
+          _mm512_mask_storeu_ps(a.y + (c + j) * a.space + i, Mask16(left),
+                                ToFloat(rows[j], flip, zero_point, scale));
         }
       }
     }
@@ -166,7 +183,8 @@ void octet_dequantize_to_nchw_avx512vnni(const DequantizeToNchwArgs* args) {
 void octet_add_avx512vnni(const AddArgs* args) {
   const AddArgs& a = *args;
   const __m128i flip = _mm_set1_epi8(static_cast<char>(a.flip));
-  const __m512i a_zero = _mm512_set1_epi32(a.a_zero_point), b_zero = _mm512_set1_epi32(a.b_zero_point);
+  const __m512i a_zero = _mm512_set1_epi32(a.a_zero_point),
+                b_zero = _mm512_set1_epi32(a.b_zero_point);
   const __m512i y_zero = _mm512_set1_epi32(a.y_zero_point);
   const __m512 a_ratio = _mm512_set1_ps(a.a_ratio), b_ratio = _mm512_set1_ps(a.b_ratio);
   const __m512 lo = _mm512_set1_ps(a.lo), hi = _mm512_set1_ps(a.hi);
@@ -174,7 +192,8 @@ void octet_add_avx512vnni(const AddArgs* args) {
     const __mmask16 some = Mask16(a.n - i);
     const __m512 fa = ToFloat(_mm_maskz_loadu_epi8(some, a.a + i), flip, a_zero, a_ratio);
     const __m512 fb = ToFloat(_mm_maskz_loadu_epi8(some, a.b + i), flip, b_zero, b_ratio);
-    const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(ClampPs(_mm512_add_ps(fa, fb), lo, hi)), y_zero);
+    const __m512i q =
+        _mm512_add_epi32(_mm512_cvtps_epi32(ClampPs(_mm512_add_ps(fa, fb), lo, hi)), y_zero);
     _mm_mask_storeu_epi8(a.y + i, some, _mm_xor_si128(_mm512_cvtepi32_epi8(q), flip));
   }
 }

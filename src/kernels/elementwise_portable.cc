@@ -48,7 +48,8 @@ void octet_add_portable(const AddArgs* args) {
   for (int64_t i = 0; i < p.n; ++i) {
     const float fa = static_cast<float>((p.a[i] ^ p.flip) - p.a_zero_point) * p.a_ratio;
     const float fb = static_cast<float>((p.b[i] ^ p.flip) - p.b_zero_point) * p.b_ratio;
-    p.y[i] = static_cast<uint8_t>((RoundSmall(Clamp(fa + fb, p.lo, p.hi)) + p.y_zero_point) ^ p.flip);
+    p.y[i] =
+        static_cast<uint8_t>((RoundSmall(Clamp(fa + fb, p.lo, p.hi)) + p.y_zero_point) ^ p.flip);
   }
 }
 

@@ -1,4 +1,5 @@
-// Quantize, dequantize, layout changes, add, lookup: every kernel against numerics/rounding.h, equal bits.
+// Quantize, dequantize, layout changes, add, lookup: every kernel against numerics/rounding.h,
+// equal bits.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,7 +20,9 @@ struct Type {
   CodeType code;
   int32_t lo, hi, zero_point;
 };
-constexpr Type kTypes[] = {{CodeType::kUint8, 0, 255, 113}, {CodeType::kInt8, -128, 127, -5}, {CodeType::kUint8, 0, 255, 255}};
+constexpr Type kTypes[] = {{CodeType::kUint8, 0, 255, 113},
+                           {CodeType::kInt8, -128, 127, -5},
+                           {CodeType::kUint8, 0, 255, 255}};
 
 int32_t CodeAt(const uint8_t* p, int64_t i, CodeType type) {
   return type == CodeType::kUint8 ? int32_t{p[i]} : int32_t{static_cast<int8_t>(p[i])};
@@ -28,12 +31,15 @@ int32_t CodeAt(const uint8_t* p, int64_t i, CodeType type) {
 // Ordinary values with ties, infinities, NaN, denormals and zeros of both signs strewn in.
 void FillFloats(float* x, int64_t n, float scale, std::mt19937* rng) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  const float special[] = {0.0F, -0.0F, kInf, -kInf, NAN, 1e-42F, -1e-42F, 3e38F, -3e38F, 0.5F * scale, 1.5F * scale,
-                           -0.5F * scale, 2.5F * scale, -127.5F * scale, 127.5F * scale};
+  const float special[] = {0.0F,         -0.0F,           kInf,          -kInf,
+                           NAN,          1e-42F,          -1e-42F,       3e38F,
+                           -3e38F,       0.5F * scale,    1.5F * scale,  -0.5F * scale,
+                           2.5F * scale, -127.5F * scale, 127.5F * scale};
   std::normal_distribution<float> normal(0.0F, 60.0F * scale);
   for (int64_t i = 0; i < n; ++i) {
     const auto r = (*rng)();
-    // Near-ties: (k + 1/2) * scale, where a product with 1 / scale falls on the other side for many k.
+    // Near-ties: (k + 1/2) * scale, where a product with 1 / scale falls on the other side for many
+    // k.
     const auto tie = (static_cast<float>(r / 4 % 255) - 126.5F) * scale;
     x[i] = r % 4 == 0 ? special[r / 4 % std::size(special)] : r % 4 == 1 ? tie : normal(*rng);
   }
@@ -52,7 +58,8 @@ TEST(Elementwise, QuantizeAndDequantize) {
           auto* xf = reinterpret_cast<float*>(x.data());
           FillFloats(xf, n, scale, &rng);
           Quantize(xf, n, scale, t.zero_point, t.code, q.data());
-          Dequantize(q.data(), t.code, n, scale, t.zero_point, reinterpret_cast<float*>(back.data()));
+          Dequantize(q.data(), t.code, n, scale, t.zero_point,
+                     reinterpret_cast<float*>(back.data()));
           for (int64_t i = 0; i < n; ++i) {
             const int32_t code = QuantizeOne(xf[i], scale, t.zero_point, t.lo, t.hi);
             ASSERT_EQ(CodeAt(q.data(), i, t.code), code) << IsaName(isa) << " " << xf[i];
@@ -82,11 +89,14 @@ TEST(Elementwise, LayoutChanges) {
             for (int64_t b = 0; b < batch; ++b)
               for (int64_t c = 0; c < channels; ++c)
                 for (int64_t i = 0; i < space; ++i) {
-                  const int64_t nchw = (b * channels + c) * space + i, nhwc = (b * space + i) * channels + c;
+                  const int64_t nchw = (b * channels + c) * space + i,
+                                nhwc = (b * space + i) * channels + c;
                   const int32_t code = QuantizeOne(xf[nchw], scale, t.zero_point, t.lo, t.hi);
                   ASSERT_EQ(CodeAt(q.data(), nhwc, t.code), code)
-                      << IsaName(isa) << " " << batch << "x" << channels << "x" << space << " at " << b << " " << c << " " << i;
-                  ASSERT_EQ(reinterpret_cast<float*>(back.data())[nchw], DequantizeOne(code, scale, t.zero_point));
+                      << IsaName(isa) << " " << batch << "x" << channels << "x" << space << " at "
+                      << b << " " << c << " " << i;
+                  ASSERT_EQ(reinterpret_cast<float*>(back.data())[nchw],
+                            DequantizeOne(code, scale, t.zero_point));
                 }
           }
   }
@@ -115,8 +125,9 @@ TEST(Elementwise, Add) {
             Add(p, a.data(), b.data(), n, y.data());
             for (int64_t i = 0; i < n; ++i) {
               const int32_t want =
-                  AddCodesOne(CodeAt(a.data(), i, t.code), p.a_zero_point, p.a_ratio, CodeAt(b.data(), i, t.code),
-                              p.b_zero_point, p.b_ratio, p.y_zero_point, p.lo, p.hi);
+                  AddCodesOne(CodeAt(a.data(), i, t.code), p.a_zero_point, p.a_ratio,
+                              CodeAt(b.data(), i, t.code), p.b_zero_point, p.b_ratio,
+                              p.y_zero_point, p.lo, p.hi);
               ASSERT_EQ(CodeAt(y.data(), i, t.code), want) << IsaName(isa) << " " << i;
             }
           }

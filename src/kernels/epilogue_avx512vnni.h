@@ -1,8 +1,11 @@
-// The epilogue on 16-lane accumulators, for kernel files of the avx512vnni level only (internal linkage throughout).
+// The epilogue on 16-lane accumulators, for kernel files of the avx512vnni level only (internal
+// linkage throughout).
 //
-// Codes: float(acc) * multiplier, min with 2^16, vcvtps2dq (nearest even), then saturating packs: int32 -> int16,
-// + zero point, int16 -> uint8, bounds. Rounding before clamping to integer bounds gives what clamping first gives;
-// what is below -2^31 (or NaN, which finite multipliers exclude) converts to -2^31 and saturates to the lowest.
+// Codes: float(acc) * multiplier, min with 2^16, vcvtps2dq (nearest even), then saturating packs:
+// int32 -> int16,
+// + zero point, int16 -> uint8, bounds. Rounding before clamping to integer bounds gives what
+// clamping first gives; what is below -2^31 (or NaN, which finite multipliers exclude) converts to
+// -2^31 and saturates to the lowest.
 #pragma once
 
 // g++ 12 warns of its own headers' _mm512_undefined_*() (GCC bug 105593).
@@ -16,7 +19,8 @@
 
 #include "kernels/abi.h"
 
-#if !defined(__AVX512VNNI__) || !defined(__AVX512BW__) || !defined(__AVX512VL__) || !defined(__AVX512DQ__)
+#if !defined(__AVX512VNNI__) || !defined(__AVX512BW__) || !defined(__AVX512VL__) || \
+    !defined(__AVX512DQ__)
 #error "this file needs -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
 #endif
 
@@ -30,8 +34,8 @@
 namespace octet::kernels {
 namespace {
 
-// acc += a (u8) . b (s8) per dword. g++ 12 copies accumulators around its own intrinsic (GCC bug 94663) unless
-// they are plain vectors and the builtin is called directly.
+// acc += a (u8) . b (s8) per dword. g++ 12 copies accumulators around its own intrinsic (GCC bug
+// 94663) unless they are plain vectors and the builtin is called directly.
 #if defined(__clang__)
 typedef __m512i Acc;
 OCTET_INLINE Acc Dot(Acc acc, __m512i a, __m512i b) { return _mm512_dpbusd_epi32(acc, a, b); }
@@ -54,10 +58,14 @@ OCTET_INLINE __mmask64 Mask64(int64_t n) {
 }
 
 // max and min keep the bound where v is NaN: v is the first operand.
-OCTET_INLINE __m512 ClampPs(__m512 v, __m512 lo, __m512 hi) { return _mm512_min_ps(_mm512_max_ps(v, lo), hi); }
+OCTET_INLINE __m512 ClampPs(__m512 v, __m512 lo, __m512 hi) {
+  return _mm512_min_ps(_mm512_max_ps(v, lo), hi);
+}
 
 // Code minus zero point, not yet saturated to 8 bits.
-OCTET_INLINE __m512i RoundToCode(__m512 v) { return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(65536.0F))); }
+OCTET_INLINE __m512i RoundToCode(__m512 v) {
+  return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(65536.0F)));
+}
 
 OCTET_INLINE __m512i Requantize(Acc acc, __m512 multiplier) {
   return RoundToCode(_mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), multiplier));
@@ -70,18 +78,25 @@ OCTET_INLINE __m512i RequantizeAdd(const EpilogueArgs& e, Acc acc, __m512 multip
     v = ClampPs(v, _mm512_set1_ps(e.mid_lo), _mm512_set1_ps(e.mid_hi));
     v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(v)), _mm512_set1_ps(e.mid_ratio));
   }
-  const __m512i codes = _mm512_cvtepu8_epi32(_mm_xor_si128(r, _mm_set1_epi8(static_cast<char>(e.r_flip))));
-  const __m512 fr = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(codes, _mm512_set1_epi32(e.r_zero_point))),
-                                  _mm512_set1_ps(e.r_ratio));
+  const __m512i codes =
+      _mm512_cvtepu8_epi32(_mm_xor_si128(r, _mm_set1_epi8(static_cast<char>(e.r_flip))));
+  const __m512 fr =
+      _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(codes, _mm512_set1_epi32(e.r_zero_point))),
+                    _mm512_set1_ps(e.r_ratio));
   return RoundToCode(_mm512_add_ps(v, fr));
 }
 
-// The zero point as PackCodes takes it. Made once per tile: a store of bytes may alias the arguments, so the
-// compiler would broadcast it again for every row.
-OCTET_INLINE __m512i Zero16(const EpilogueArgs& e) { return _mm512_set1_epi16(static_cast<short>(e.y_zero_point)); }
-OCTET_INLINE __m512i Flip(const EpilogueArgs& e) { return _mm512_set1_epi8(static_cast<char>(e.y_flip)); }
+// The zero point as PackCodes takes it. Made once per tile: a store of bytes may alias the
+// arguments, so the compiler would broadcast it again for every row.
+OCTET_INLINE __m512i Zero16(const EpilogueArgs& e) {
+  return _mm512_set1_epi16(static_cast<short>(e.y_zero_point));
+}
+OCTET_INLINE __m512i Flip(const EpilogueArgs& e) {
+  return _mm512_set1_epi8(static_cast<char>(e.y_flip));
+}
 
-// Four vectors of codes minus zero point -> 64 stored bytes in pack order: lane l holds v0.l, v1.l, v2.l, v3.l.
+// Four vectors of codes minus zero point -> 64 stored bytes in pack order: lane l holds v0.l, v1.l,
+// v2.l, v3.l.
 OCTET_INLINE __m512i PackCodes(__m512i v0, __m512i v1, __m512i v2, __m512i v3, __m512i zero) {
   const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v0, v1), zero);
   const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v2, v3), zero);

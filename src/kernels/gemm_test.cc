@@ -1,4 +1,5 @@
-// Gemm: strides, transposed weights, deep K, threads. The kernels themselves are covered by conv_test.cc.
+// Gemm: strides, transposed weights, deep K, threads. The kernels themselves are covered by
+// conv_test.cc.
 #include <gtest/gtest.h>
 
 #include "base/parallel.h"
@@ -30,7 +31,8 @@ Layer Make(int64_t m, int64_t n, int64_t k, OutputType output, int mode, std::mt
   return s;
 }
 
-std::vector<uint8_t> RunLayer(const Layer& s, const GuardedBuffer& x, int64_t x_stride, int64_t y_stride) {
+std::vector<uint8_t> RunLayer(const Layer& s, const GuardedBuffer& x, int64_t x_stride,
+                              int64_t y_stride) {
   const int64_t bytes = s.problem.epilogue.output == OutputType::kInt32 ? 4 : 1;
   GuardedBuffer y(((s.m - 1) * y_stride + s.n) * bytes);
   std::memset(y.data(), 0x5a, static_cast<size_t>(y.size()));
@@ -54,7 +56,8 @@ TEST(Gemm, StridesAndTails) {
         }
         for (const auto& [isa, kernel] : testing::KernelsOf(Op::Dense)) {
           const ForcedChoice forced(isa, kernel);
-          ASSERT_EQ(RunLayer(s, x, x_stride, y_stride), expected) << kernel << " " << m << "x" << n << "x" << k;
+          ASSERT_EQ(RunLayer(s, x, x_stride, y_stride), expected)
+              << kernel << " " << m << "x" << n << "x" << k;
         }
       }
 }
@@ -73,7 +76,8 @@ TEST(Gemm, WeightsInEitherOrder) {
   EXPECT_EQ(RunLayer(s, x, 29, 37), expected);
 }
 
-// K = 65,536 of 255 * -128 is the largest sum that fits; one more leaves int32 and takes the 64-bit kernel.
+// K = 65,536 of 255 * -128 is the largest sum that fits; one more leaves int32 and takes the 64-bit
+// kernel.
 TEST(Gemm, DeepSums) {
   std::mt19937 rng(13);
   for (const int64_t k : {65536, 65800, 70000}) {
@@ -93,7 +97,8 @@ TEST(Gemm, DeepSums) {
 
 TEST(Gemm, ThreadsDoNotChangeTheResult) {
   std::mt19937 rng(14);
-  for (const auto& [m, n, k] : {std::tuple{300, 200, 512}, std::tuple{48, 1024, 256}, std::tuple{2000, 64, 64}}) {
+  for (const auto& [m, n, k] :
+       {std::tuple{300, 200, 512}, std::tuple{48, 1024, 256}, std::tuple{2000, 64, 64}}) {
     Layer s = Make(m, n, k, OutputType::kUint8, 0, &rng);
     GuardedBuffer x(int64_t{m} * k);
     FillCodes(x.data(), x.size(), 0, &rng);

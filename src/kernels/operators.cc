@@ -26,7 +26,8 @@ ConvProblem AsConv(const GemmProblem& g, std::vector<int8_t>* transposed) {
   if (!g.weight_is_nk) {
     transposed->resize(static_cast<size_t>(g.n) * static_cast<size_t>(g.k));
     for (int64_t k = 0; k < g.k; ++k)
-      for (int64_t n = 0; n < g.n; ++n) (*transposed)[static_cast<size_t>(n * g.k + k)] = g.weight[k * g.n + n];
+      for (int64_t n = 0; n < g.n; ++n)
+        (*transposed)[static_cast<size_t>(n * g.k + k)] = g.weight[k * g.n + n];
     p.weight = transposed->data();
   }
   return p;
@@ -48,14 +49,14 @@ Gemm::~Gemm() = default;
 Gemm::Gemm(Gemm&&) noexcept = default;
 Gemm& Gemm::operator=(Gemm&&) noexcept = default;
 
-void Gemm::Run(int64_t m, const void* x, int64_t x_stride, void* y, int64_t y_stride, const void* residual,
-               int64_t residual_stride) const {
+void Gemm::Run(int64_t m, const void* x, int64_t x_stride, void* y, int64_t y_stride,
+               const void* residual, int64_t residual_stride) const {
   const ConvProblem& p = impl_->convolution.problem();
   if (m < 0 || x_stride < p.in_channels || y_stride < p.out_channels ||
       (residual != nullptr && residual_stride < p.out_channels)) {
-    Fail(ErrorCode::kInvalidArgument, "Gemm: M is ", m, ", row strides of x, y, residual are ", x_stride, ", ",
-         y_stride, ", ", residual_stride, "; expected M >= 0, strides >= K = ", p.in_channels,
-         " and N = ", p.out_channels);
+    Fail(ErrorCode::kInvalidArgument, "Gemm: M is ", m, ", row strides of x, y, residual are ",
+         x_stride, ", ", y_stride, ", ", residual_stride,
+         "; expected M >= 0, strides >= K = ", p.in_channels, " and N = ", p.out_channels);
   }
   if (m == 0) return;
   Images images;
@@ -83,7 +84,8 @@ Conv& Conv::operator=(Conv&&) noexcept = default;
 
 void Conv::Run(int64_t batch, int64_t height, int64_t width, const void* x, void* y,
                const void* residual) const {
-  if (batch < 0) Fail(ErrorCode::kInvalidArgument, "Conv: batch is ", batch, "; expected 0 or more");
+  if (batch < 0)
+    Fail(ErrorCode::kInvalidArgument, "Conv: batch is ", batch, "; expected 0 or more");
   const ConvProblem& p = impl_->convolution.problem();
   Images images;
   images.batch = batch;

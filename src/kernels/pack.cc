@@ -28,10 +28,12 @@ void PackPanelsK4(const PlainWeights& w, int8_t* out) {
 
 void PackDepthwiseS16(const PlainWeights& w, int16_t* out) {
   for (int64_t c = 0; c < w.n; ++c)
-    for (int64_t t = 0; t < w.taps; ++t) out[t * w.n + c] = w.codes[static_cast<size_t>(c * w.taps + t)];
+    for (int64_t t = 0; t < w.taps; ++t)
+      out[t * w.n + c] = w.codes[static_cast<size_t>(c * w.taps + t)];
 }
 
-// Where channel c of a block of B channels lies in its four vectors of B bytes: byte offset of its dword.
+// Where channel c of a block of B channels lies in its four vectors of B bytes: byte offset of its
+// dword.
 int64_t InterleavedOffset(int64_t c, int64_t block) {
   const int64_t lane = c / 16, vector = c % 16 / 4, dword = c % 4;
   return vector * block + lane * 16 + dword * 4;
@@ -89,13 +91,19 @@ AlignedBytes::AlignedBytes(int64_t size) : size_(size) {
 int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
   switch (layout) {
     case Layout::kRowsS16:
-    case Layout::kDepthwiseS16: return n * taps * kc * 2;
-    case Layout::kPanelsK4: return RoundUp(n, 16) * taps * RoundUp(kc, 4);
-    case Layout::kDepthwiseTaps4: return BlockedChannels(n) * RoundUp(taps, 4);
-    case Layout::kDepthwise3x3: return BlockedChannels(n) * 24;
-    case Layout::kDepthwise3x3Tiled: return 64 * 24;
+    case Layout::kDepthwiseS16:
+      return n * taps * kc * 2;
+    case Layout::kPanelsK4:
+      return RoundUp(n, 16) * taps * RoundUp(kc, 4);
+    case Layout::kDepthwiseTaps4:
+      return BlockedChannels(n) * RoundUp(taps, 4);
+    case Layout::kDepthwise3x3:
+      return BlockedChannels(n) * 24;
+    case Layout::kDepthwise3x3Tiled:
+      return 64 * 24;
     case Layout::kNone:
-    case Layout::kPlain: break;
+    case Layout::kPlain:
+      break;
   }
   Fail(ErrorCode::kInternal, "layout ", static_cast<int>(layout), " is not a packed one");
 }
@@ -103,14 +111,27 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
 AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
   AlignedBytes out(PackedBytes(w.n, w.taps, w.kc, layout));
   switch (layout) {
-    case Layout::kRowsS16: PackRowsS16(w, reinterpret_cast<int16_t*>(out.data())); break;
-    case Layout::kPanelsK4: PackPanelsK4(w, reinterpret_cast<int8_t*>(out.data())); break;
-    case Layout::kDepthwiseS16: PackDepthwiseS16(w, reinterpret_cast<int16_t*>(out.data())); break;
-    case Layout::kDepthwiseTaps4: PackDepthwiseTaps4(w, reinterpret_cast<int8_t*>(out.data())); break;
-    case Layout::kDepthwise3x3: PackDepthwise3x3(w, reinterpret_cast<int8_t*>(out.data())); break;
-    case Layout::kDepthwise3x3Tiled: PackDepthwise3x3Tiled(w, reinterpret_cast<int8_t*>(out.data())); break;
+    case Layout::kRowsS16:
+      PackRowsS16(w, reinterpret_cast<int16_t*>(out.data()));
+      break;
+    case Layout::kPanelsK4:
+      PackPanelsK4(w, reinterpret_cast<int8_t*>(out.data()));
+      break;
+    case Layout::kDepthwiseS16:
+      PackDepthwiseS16(w, reinterpret_cast<int16_t*>(out.data()));
+      break;
+    case Layout::kDepthwiseTaps4:
+      PackDepthwiseTaps4(w, reinterpret_cast<int8_t*>(out.data()));
+      break;
+    case Layout::kDepthwise3x3:
+      PackDepthwise3x3(w, reinterpret_cast<int8_t*>(out.data()));
+      break;
+    case Layout::kDepthwise3x3Tiled:
+      PackDepthwise3x3Tiled(w, reinterpret_cast<int8_t*>(out.data()));
+      break;
     case Layout::kNone:
-    case Layout::kPlain: break;
+    case Layout::kPlain:
+      break;
   }
   return out;
 }
@@ -130,11 +151,13 @@ PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weigh
   const int32_t shift = int8 ? 128 : 0;
   const auto at = [](const auto& values, int64_t i, auto none) {
     using T = decltype(none);
-    return values.empty() ? none : static_cast<T>(values[values.size() == 1 ? 0 : static_cast<size_t>(i)]);
+    return values.empty() ? none
+                          : static_cast<T>(values[values.size() == 1 ? 0 : static_cast<size_t>(i)]);
   };
   for (int64_t i = 0; i < n; ++i) {
     const int64_t sum = weight_sums[static_cast<size_t>(i)];
-    bias[i] = static_cast<int32_t>(static_cast<uint32_t>(at(e.bias, i, int64_t{0}) - x_zero_point * sum));
+    bias[i] =
+        static_cast<int32_t>(static_cast<uint32_t>(at(e.bias, i, int64_t{0}) - x_zero_point * sum));
     multiplier[i] = at(e.multiplier, i, 1.0F);
     float_bias[i] = at(e.float_bias, i, 0.0F);
     lo[i] = static_cast<uint8_t>(at(e.lo, i, -shift) + shift);

@@ -1,15 +1,16 @@
 // Packing weights and epilogues once, at construction. Disk knows none of this.
 //
 // Plain weights are (N, taps, kc) int8. K4 rounds kc up to a multiple of 4 with zeros.
-//   kRowsS16         int16 (N, taps, kc)
-//   kPanelsK4        panels of 64 channels (the last of 16, 32, 48 or 64), each (taps, K4/4, width, 4) int8
-//   kDepthwiseS16    int16 (taps, C)
-//   kDepthwiseTaps4  per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4 channels, 4 taps) int8.
-//                    Vector j, lane l, dword i is channel 16l + 4j + i: what two rounds of byte and word
-//                    unpacks make of four pixels, and what two rounds of packs put back in order.
-//   kDepthwise3x3    per block: (2, kx, 4 vectors, B/4 channels, 4 rows); half 0 holds rows (w0 w1 w2 0),
-//                    half 1 (0 w0 w1 w2), for the two output rows that share four input rows
+//   kRowsS16            int16 (N, taps, kc)
+//   kPanelsK4           int8 panels of 64 channels (the last of 16, 32, 48 or 64), each
+//                       (taps, K4/4, width, 4)
+//   kDepthwiseS16       int16 (taps, C)
+//   kDepthwiseTaps4     int8, per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4, 4 taps)
+//   kDepthwise3x3       int8, per block: (2, kx, 4 vectors, B/4, 4 rows); half 0 holds the rows
+//                       (w0 w1 w2 0), half 1 (0 w0 w1 w2): two output rows share four input rows
 //   kDepthwise3x3Tiled  kDepthwise3x3 of one block of 64 whose channel i is i % C; C divides 64
+// In a block, vector j, lane l, dword i is channel 16l + 4j + i: what two rounds of byte and word
+// unpacks make of four pixels, and what two rounds of packs put back in order.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,8 @@ struct PlainWeights {
 // The tables EpilogueArgs points to. `weight_sums`[n] is sum(w), `x_zero_point` of unsigned codes.
 class PackedEpilogue {
  public:
-  PackedEpilogue(const Epilogue& epilogue, std::span<const int64_t> weight_sums, int32_t x_zero_point);
+  PackedEpilogue(const Epilogue& epilogue, std::span<const int64_t> weight_sums,
+                 int32_t x_zero_point);
   [[nodiscard]] const EpilogueArgs& args() const { return args_; }
   [[nodiscard]] int64_t bytes() const { return tables_.size(); }
 

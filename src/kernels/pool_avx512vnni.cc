@@ -47,8 +47,8 @@ void octet_average_pixels_avx512vnni(const AveragePixelsArgs* args) {
     __m512i codes[4];
     OCTET_UNROLL
     for (int v = 0; v < 4; ++v) codes[v] = Requantize(AsAcc(sum[v]), multiplier);
-    const __m512i packed =
-        _mm512_permutexvar_epi32(PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], zero));
+    const __m512i packed = _mm512_permutexvar_epi32(
+        PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], zero));
     _mm512_mask_storeu_epi8(a.y + c, Mask64(a.channels - c),
                             _mm512_xor_si512(packed, _mm512_set1_epi8(static_cast<char>(a.flip))));
   }

@@ -28,7 +28,8 @@ void octet_max_pixels_portable(const MaxPixelsArgs* args) {
 void octet_average_pixels_portable(const AveragePixelsArgs* args) {
   const AveragePixelsArgs p = *args;
   constexpr int64_t kBlock = 64;
-  const auto lo = static_cast<float>(-p.y_zero_point), hi = static_cast<float>(255 - p.y_zero_point);
+  const auto lo = static_cast<float>(-p.y_zero_point),
+             hi = static_cast<float>(255 - p.y_zero_point);
   for (int64_t c0 = 0; c0 < p.channels; c0 += kBlock) {
     const int64_t n = p.channels - c0 < kBlock ? p.channels - c0 : kBlock;
     int32_t sum[kBlock];

@@ -19,7 +19,8 @@ struct Shape {
   int64_t batch, height, width, channels;
 };
 
-// Windows are clipped to the image for values, to the padded image for the count with count_include_pad.
+// Windows are clipped to the image for values, to the padded image for the count with
+// count_include_pad.
 void Check(const PoolProblem& p, const Shape& s, bool average, std::mt19937* rng) {
   const int64_t oh = PoolOutHeight(p, s.height), ow = PoolOutWidth(p, s.width);
   GuardedBuffer x(s.batch * s.height * s.width * s.channels), y(s.batch * oh * ow * s.channels);
@@ -33,24 +34,31 @@ void Check(const PoolProblem& p, const Shape& s, bool average, std::mt19937* rng
           int32_t best = lowest, sum = 0, inside = 0, padded = 0;
           for (int64_t ky = 0; ky < p.kernel_h; ++ky)
             for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
-              const int64_t iy = oy * p.stride_h + ky - p.pad_top, ix = ox * p.stride_w + kx - p.pad_left;
+              const int64_t iy = oy * p.stride_h + ky - p.pad_top,
+                            ix = ox * p.stride_w + kx - p.pad_left;
               if (iy < s.height + p.pad_bottom && ix < s.width + p.pad_right) ++padded;
               if (iy < 0 || iy >= s.height || ix < 0 || ix >= s.width) continue;
-              const int32_t v = CodeAt(x.data(), ((b * s.height + iy) * s.width + ix) * s.channels + c, p.type);
+              const int32_t v =
+                  CodeAt(x.data(), ((b * s.height + iy) * s.width + ix) * s.channels + c, p.type);
               best = std::max(best, v);
               sum += v - p.x_zero_point;
               ++inside;
             }
-          const float multiplier = p.ratio / static_cast<float>(p.count_include_pad ? padded : inside);
-          const int32_t want = average ? RequantizeOne(sum, multiplier, p.y_zero_point, lowest, lowest + 255) : best;
+          const float multiplier =
+              p.ratio / static_cast<float>(p.count_include_pad ? padded : inside);
+          const int32_t want =
+              average ? RequantizeOne(sum, multiplier, p.y_zero_point, lowest, lowest + 255) : best;
           ASSERT_EQ(CodeAt(y.data(), ((b * oh + oy) * ow + ox) * s.channels + c, p.type), want)
-              << "average " << average << " at " << oy << " " << ox << " " << c << " of " << s.channels;
+              << "average " << average << " at " << oy << " " << ox << " " << c << " of "
+              << s.channels;
         }
 }
 
 TEST(Pool, MaxAndAverage) {
   std::mt19937 rng(31);
-  const auto pick = [&](std::initializer_list<int64_t> of) { return *(of.begin() + rng() % of.size()); };
+  const auto pick = [&](std::initializer_list<int64_t> of) {
+    return *(of.begin() + rng() % of.size());
+  };
   for (const Isa isa : testing::IsasToTest()) {
     const ForcedChoice forced(isa);
     for (int i = 0; i < 300; ++i) {
@@ -69,7 +77,8 @@ TEST(Pool, MaxAndAverage) {
       p.x_zero_point = p.type == CodeType::kUint8 ? 77 : -20;
       p.y_zero_point = p.type == CodeType::kUint8 ? 130 : 11;
       p.ratio = 1.37F;
-      const Shape s{pick({1, 2}), pick({5, 6, 7}), pick({5, 6, 9}), pick({1, 15, 16, 17, 63, 64, 65, 131})};
+      const Shape s{pick({1, 2}), pick({5, 6, 7}), pick({5, 6, 9}),
+                    pick({1, 15, 16, 17, 63, 64, 65, 131})};
       Check(p, s, false, &rng);
       Check(p, s, true, &rng);
       if (HasFatalFailure()) return;

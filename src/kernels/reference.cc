@@ -1,5 +1,6 @@
-// octet_conv_reference: triple loops over octet/kernels.h's definition with 64-bit accumulators. A sum that
-// leaves int32 is converted to float32 directly (nearest even), and saturates where int32 is stored.
+// octet_conv_reference: triple loops over octet/kernels.h's definition with 64-bit accumulators. A
+// sum that leaves int32 is converted to float32 directly (nearest even), and saturates where int32
+// is stored.
 #include "kernels/reference.h"
 
 #include <algorithm>
@@ -12,7 +13,8 @@ namespace octet::kernels {
 namespace {
 
 int32_t LoadCode(const uint8_t* p, int64_t i, CodeType type) {
-  return type == CodeType::kUint8 ? static_cast<int32_t>(p[i]) : static_cast<int32_t>(static_cast<int8_t>(p[i]));
+  return type == CodeType::kUint8 ? static_cast<int32_t>(p[i])
+                                  : static_cast<int32_t>(static_cast<int8_t>(p[i]));
 }
 
 template <typename T>
@@ -36,14 +38,15 @@ int32_t Codes(const Epilogue& e, int64_t n, int64_t acc, int32_t residual) {
     }
     v = v + fr;
   }
-  return RoundClamped(v, static_cast<float>(lo - e.y_zero_point), static_cast<float>(hi - e.y_zero_point)) +
+  return RoundClamped(v, static_cast<float>(lo - e.y_zero_point),
+                      static_cast<float>(hi - e.y_zero_point)) +
          e.y_zero_point;
 }
 
 void Store(const Epilogue& e, int64_t n, int64_t acc, int32_t residual, uint8_t* y) {
   if (e.output == OutputType::kInt32) {
-    const auto v = static_cast<int32_t>(std::clamp<int64_t>(acc, std::numeric_limits<int32_t>::min(),
-                                                            std::numeric_limits<int32_t>::max()));
+    const auto v = static_cast<int32_t>(std::clamp<int64_t>(
+        acc, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()));
     std::memcpy(y + n * 4, &v, 4);
   } else if (e.output == OutputType::kFloat32) {
     float v = static_cast<float>(acc) * PerChannel(e.multiplier, n, 1.0F);
@@ -76,12 +79,14 @@ extern "C" void octet_conv_reference(const octet::kernels::ReferenceArgs* args) 
                 const int64_t ix = ox * p.stride_w + kx * p.dilation_w - p.pad_left;
                 if (iy < 0 || iy >= im.height || ix < 0 || ix >= im.width) continue;
                 const uint8_t* pixel = im.x + ((b * im.height + iy) * im.width + ix) * im.x_stride;
-                const int64_t x = LoadCode(pixel, (n / group_out) * group_in + c, p.x_type) - p.x_zero_point;
+                const int64_t x =
+                    LoadCode(pixel, (n / group_out) * group_in + c, p.x_type) - p.x_zero_point;
                 acc += x * p.weight[((n * group_in + c) * p.kernel_h + ky) * p.kernel_w + kx];
               }
           const int64_t out_pixel = (b * args->out_height + oy) * args->out_width + ox;
-          const int32_t residual =
-              im.r == nullptr ? 0 : LoadCode(im.r + out_pixel * im.r_stride, n, p.epilogue.residual.type);
+          const int32_t residual = im.r == nullptr ? 0
+                                                   : LoadCode(im.r + out_pixel * im.r_stride, n,
+                                                              p.epilogue.residual.type);
           Store(p.epilogue, n, acc, residual, im.y + out_pixel * im.y_stride);
         }
 }

@@ -1,4 +1,5 @@
-// The definition of the convolution, written out: the oracle of the tests, and the kernel of last resort.
+// The definition of the convolution, written out: the oracle of the tests, and the kernel of last
+// resort.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,8 @@
 
 namespace octet::kernels {
 
-// One NHWC batch. Strides are bytes between neighbouring pixels; rows and images follow without a gap.
+// One NHWC batch. Strides are bytes between neighbouring pixels; rows and images follow without a
+// gap.
 struct Images {
   int64_t batch = 1, height = 1, width = 1;
   const uint8_t* x = nullptr;

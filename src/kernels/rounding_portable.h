@@ -1,5 +1,5 @@
-// The epilogue for kernels of the portable level, on int32 accumulators in memory. Written so that a compiler
-// vectorises it for baseline x86-64, which has no rounding instruction.
+// The epilogue for kernels of the portable level, on int32 accumulators in memory. Written so that
+// a compiler vectorises it for baseline x86-64, which has no rounding instruction.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 namespace octet::kernels {
 namespace {
 
-// rne(v) for |v| <= 2^22, exactly: adding 1.5 * 2^23 leaves no bits for a fraction, and the sum is rounded
-// to nearest even like every other.
+// rne(v) for |v| <= 2^22, exactly: adding 1.5 * 2^23 leaves no bits for a fraction, and the sum is
+// rounded to nearest even like every other.
 [[maybe_unused]] inline int32_t RoundSmall(float v) {
   const float shifted = v + 12582912.0F;
   int32_t bits = 0;
@@ -31,8 +31,8 @@ namespace {
 }
 
 // acc (bias included) of channels [c0, c0 + n) -> y, r: the pixel's channel 0.
-[[maybe_unused]] inline void StorePixel(const EpilogueArgs& e, const int32_t* acc, int64_t c0, int64_t n,
-                                        const uint8_t* r, uint8_t* y) {
+[[maybe_unused]] inline void StorePixel(const EpilogueArgs& e, const int32_t* acc, int64_t c0,
+                                        int64_t n, const uint8_t* r, uint8_t* y) {
   if (e.output == kStoreInt32) {
     std::memcpy(y + c0 * 4, acc, static_cast<size_t>(n) * 4);
   } else if (e.output == kStoreFloat) {
