@@ -39,7 +39,8 @@ TEST(Analyze, EightBitsGiveTheSqnrTheyShould) {
     EXPECT_LT(l.local_sqnr_db, 65);
     EXPECT_LE(l.accumulated_sqnr_db, l.local_sqnr_db + 3);
     EXPECT_GT(l.cosine, 0.999);
-    EXPECT_EQ(l.saturated, 0);
+    // Extrema lose at most the half step by which the zero point was rounded, and what the layers before did.
+    EXPECT_LT(l.saturated, 0.02);
   }
   // The first layer's inputs are the float model's in both views.
   EXPECT_EQ(LayerOf(a.result, "conv1").local_sqnr_db, LayerOf(a.result, "conv1").accumulated_sqnr_db);
@@ -95,7 +96,16 @@ TEST(Analyze, FindsChannelFactorsAgain) {
   }
   const Analysis analysis = AnalyzeGraphs(g, q, data, {1, {}});
   EXPECT_EQ(analysis.rescaled.size(), groups.size());
-  for (const auto& l : analysis.result.layers) EXPECT_GT(l.local_sqnr_db, 25) << l.node;
+  // Measured against the float model that was really quantized, the figures are the same.
+  const Analysis direct = AnalyzeGraphs(scaled, q, data, {1, {}});
+  EXPECT_TRUE(direct.rescaled.empty());
+  ASSERT_EQ(analysis.result.layers.size(), direct.result.layers.size());
+  for (size_t i = 0; i < direct.result.layers.size(); ++i) {
+    const auto& got = analysis.result.layers[i];
+    const auto& want = direct.result.layers[i];
+    EXPECT_NEAR(got.local_sqnr_db, want.local_sqnr_db, 1) << got.node;
+    EXPECT_NEAR(got.accumulated_sqnr_db, want.accumulated_sqnr_db, 1) << got.node;
+  }
 }
 
 TEST(Analyze, ModelsThatHaveNothingInCommonAreRefused) {
