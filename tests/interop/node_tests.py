@@ -34,6 +34,9 @@ from octet_program import SCRATCH, UNSUPPORTED, run
 HERE = pathlib.Path(__file__).resolve().parent
 CHUNK = 100
 NEWEST_OPSET, NEWEST_IR = 23, 11  # that Octet reads (src/files/onnx_read.h)
+CHANGED = (
+    "test_mod_float*fmod_0*"  # allowed since set 28 only, though the checker takes it in older ones
+)
 NPY_TYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
 
 
@@ -66,7 +69,7 @@ def opset_of(model):
 
 def lowered(model):
     """The model in an operator set that Octet reads; as it is where that says something else."""
-    if opset_of(model) <= NEWEST_OPSET:
+    if opset_of(model) <= NEWEST_OPSET or fnmatch.fnmatch(model.graph.name, CHANGED):
         return model
     older = onnx.ModelProto()
     older.CopyFrom(model)
@@ -172,10 +175,11 @@ def compare(case, answer):
 
 def judge(case, answer, operators, refused):
     """('passed' | 'unsupported' | 'failed', detail) of one case."""
+    listed = [pattern for pattern in refused if fnmatch.fnmatch(case["name"], pattern)]
     wrong = compare(case, answer) if answer["ok"] else None
     if wrong:
-        return "failed", wrong
-    listed = [pattern for pattern in refused if fnmatch.fnmatch(case["name"], pattern)]
+        may_differ = listed and refused[listed[0]].startswith("differs:")
+        return "unsupported" if may_differ else "failed", wrong
     if answer["ok"]:
         stale = f"passes, but '{listed[0]}' says it is refused" if listed else ""
         return "failed" if listed else "passed", stale
