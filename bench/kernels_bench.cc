@@ -81,6 +81,8 @@ std::vector<Row> Rows() {
       ConvRow("mbv1", 224, 3, 8, 3, 2),
       ConvRow("mbv1", 112, 8, 16, 1, 1),
       ConvRow("mbv1", 56, 32, 32, 1, 1),
+      ConvRow("face", 60, 32, 32, 3, 1),
+      ConvRow("face", 120, 16, 16, 3, 1),
       ConvRow("mbv1", 14, 128, 128, 1, 1),
       ConvRow("mbv1", 56, 128, 128, 1, 1),
   };

@@ -15,6 +15,8 @@ constexpr int64_t kGrainMacs = 1'500'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
 constexpr int64_t kWeightBlockBytes = 768 << 10;
 constexpr int64_t kRowBlockBytes = 128 << 10;
+constexpr int64_t kLargeRowBlockBytes = 512
+                                        << 10;  // where every row block reads the weights from L3
 // Pointers per block of the table: 32 KiB.
 constexpr int64_t kTableEntries = 4096;
 constexpr int64_t kPanel = 64;
@@ -167,7 +169,9 @@ void Convolution::RunDensePiece(const Walk& walk, const Images& im, int64_t m0, 
   const ConvProblem& p = problem_;
   const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
   const int64_t row_bytes = walk.direct ? kc_ : p.stride_h * p.stride_w * p.in_channels;
-  int64_t block = std::max<int64_t>(48, kRowBlockBytes / std::max<int64_t>(1, row_bytes));
+  const bool weights_fit = group_bytes_ * p.groups <= kWeightBlockBytes;
+  int64_t block = std::max<int64_t>(
+      48, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / std::max<int64_t>(1, row_bytes));
   if (!walk.direct) block = std::clamp<int64_t>(kTableEntries / taps_, 24, block);
   const int64_t blocks = CeilDiv(m1 - m0, block);
   const int64_t weight_row = taps_ * (kc_ + 3) / 4 * 4;
