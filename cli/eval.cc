@@ -112,6 +112,7 @@ Command AddAnalyze(CLI::App& root, Common& common) {
                          fmt::format("{:.3f} %", 100 * l.saturated)});
             }
             table.Print();
+            for (const auto& l : r.left_out) fmt::print("left out: {} '{}': {}\n", l.op, l.node, l.text);
             if (!r.ranking.empty()) {
               fmt::print("worst alone: {} ({:.1f} dB), over {} samples\n", r.layers[r.ranking[0]].node,
                          r.layers[r.ranking[0]].local_sqnr_db, r.samples);

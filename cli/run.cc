@@ -24,7 +24,7 @@ struct Job {
   int threads = 0;
 };
 
-Json WriteArrays(const std::string& folder, const std::vector<NamedArray>& arrays, size_t begin, size_t end) {
+Json WriteArrays(const std::string& folder, const std::vector<Array>& arrays, size_t begin, size_t end) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw Error(ErrorCode::kIo, "cannot make the folder '" + folder + "': " + error.message());
@@ -45,7 +45,7 @@ Json RunJob(const Job& job) {
     if (job.int8) model = Lower(model, !job.dump_codes.empty()).first;
   }
   const Session session(model, taps, job.threads);
-  std::vector<NamedArray> inputs;
+  std::vector<Array> inputs;
   for (const auto& [name, path] : job.inputs) {
     inputs.push_back(ReadNpyArray(path));
     inputs.back().name = name;

@@ -111,7 +111,7 @@ struct BenchOptions : RunOptions {
 [[nodiscard]] BenchResult Bench(const Model& model, const Model* quantized, const BenchOptions& options = {});
 
 // Runs a model on arrays.
-struct NamedArray {
+struct Array {
   std::string name;
   std::string dtype;             // "float32", "uint8", ...
   std::vector<int64_t> shape;
@@ -125,14 +125,14 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
   // Inputs by name, any order; the results are the outputs in order, then the taps. Thread-safe.
-  [[nodiscard]] std::vector<NamedArray> Run(const std::vector<NamedArray>& inputs) const;
+  [[nodiscard]] std::vector<Array> Run(const std::vector<Array>& inputs) const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-[[nodiscard]] NamedArray ReadNpyArray(const std::string& path);
-void WriteNpyArray(const std::string& path, const NamedArray& array);
+[[nodiscard]] Array ReadNpyArray(const std::string& path);
+void WriteNpyArray(const std::string& path, const Array& array);
 
 // A copy of the model with outlier channels that leave its function as it is: `count` channels of every group
 // that allows it are multiplied by `factor` where they are made and divided where they are read. To see what

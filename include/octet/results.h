@@ -105,6 +105,7 @@ struct AnalyzeResult {
   };
   std::vector<Layer> layers;  // in execution order
   std::vector<size_t> ranking;  // worst local SQNR first: indices into layers
+  std::vector<LayerNote> left_out;  // quantized layers that cannot be compared, and why
   int64_t samples = 0;
 };
 

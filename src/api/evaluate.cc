@@ -40,12 +40,19 @@ EvalResult Evaluate(const Model& model, const DataOptions& data, const Model* re
 
 AnalyzeResult Analyze(const Model& reference, const Model& quantized, const DataOptions& data,
                       const RunOptions& options) {
-  return AnalyzeGraphs(reference.graph(), quantized.graph(), OpenData(quantized.graph(), data), options.threads,
-                       options.progress);
+  AnalyzeRequest request;
+  request.threads = options.threads;
+  request.progress = options.progress;
+  Analysis analysis = AnalyzeGraphs(reference.graph(), quantized.graph(), OpenData(quantized.graph(), data), request);
+  analysis.result.left_out = std::move(analysis.left_out);
+  return std::move(analysis.result);
 }
 
 VerifyResult Verify(const Model& quantized, const DataOptions& data, const RunOptions& options) {
-  return VerifyGraph(quantized.graph(), OpenData(quantized.graph(), data), options.threads, options.progress);
+  VerifyRequest request;
+  request.threads = options.threads;
+  request.progress = options.progress;
+  return VerifyGraph(quantized.graph(), OpenData(quantized.graph(), data), request);
 }
 
 AuditResult Audit(const Model& quantized, const std::string& target) {

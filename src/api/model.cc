@@ -1,3 +1,5 @@
+#include <oneapi/dnnl/dnnl.h>
+
 #include <cmath>
 #include <random>
 
@@ -106,8 +108,9 @@ SystemInfo GetSystemInfo() {
   info.cpu = CpuModelName();
   info.isa = IsaName(ActiveIsa());
   for (Isa isa : SupportedIsas()) info.supported_isas.emplace_back(IsaName(isa));
-  info.compiler = OCTET_COMPILER;
-  info.onednn = OneDnnVersion();
+  info.compiler = __VERSION__;
+  const dnnl_version_t* dnnl = dnnl_version();
+  info.onednn = Cat(dnnl->major, ".", dnnl->minor, ".", dnnl->patch);
   info.cores = HardwareThreads();
   return info;
 }

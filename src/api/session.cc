@@ -9,8 +9,8 @@
 namespace octet {
 namespace {
 
-NamedArray ToArray(const std::string& name, const TensorView& view) {
-  NamedArray a;
+Array ToArray(const std::string& name, const TensorView& view) {
+  Array a;
   a.name = name;
   a.dtype = NameOf(view.dtype);
   a.shape.assign(view.shape.dims().begin(), view.shape.dims().end());
@@ -19,7 +19,7 @@ NamedArray ToArray(const std::string& name, const TensorView& view) {
   return a;
 }
 
-TensorView ViewOf(const NamedArray& a) {
+TensorView ViewOf(const Array& a) {
   TensorView v{ParseDType(a.dtype), Shape(a.shape), a.bytes.data()};
   if (v.bytes() != static_cast<int64_t>(a.bytes.size())) {
     Fail(ErrorCode::kInvalidArgument, "array '", a.name, "' has ", a.bytes.size(), " bytes; ", a.dtype, v.shape,
@@ -55,27 +55,27 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
-std::vector<NamedArray> Session::Run(const std::vector<NamedArray>& inputs) const {
+std::vector<Array> Session::Run(const std::vector<Array>& inputs) const {
   const Graph& graph = impl_->executor.graph();
   const ThreadScope scope(impl_->threads);
   std::vector<TensorView> views;
   for (ValueId v : graph.inputs) {
     const std::string& name = graph.value(v).name;
-    const auto it = std::find_if(inputs.begin(), inputs.end(), [&](const NamedArray& a) { return a.name == name; });
+    const auto it = std::find_if(inputs.begin(), inputs.end(), [&](const Array& a) { return a.name == name; });
     if (it == inputs.end()) Fail(ErrorCode::kInvalidArgument, "run: input '", name, "' was not given");
     views.push_back(ViewOf(*it));
   }
-  for (const NamedArray& a : inputs) {
+  for (const Array& a : inputs) {
     const ValueId v = graph.Find(a.name);
     if (v == kNoValue || std::find(graph.inputs.begin(), graph.inputs.end(), v) == graph.inputs.end()) {
       Fail(ErrorCode::kInvalidArgument, "run: the model has no input '", a.name, "'");
     }
   }
-  std::map<ValueId, NamedArray> tapped;
+  std::map<ValueId, Array> tapped;
   const auto outputs = impl_->executor.Run(views, [&](ValueId v, const TensorView& view) {
     tapped[v] = ToArray(graph.value(v).name, view);
   });
-  std::vector<NamedArray> arrays;
+  std::vector<Array> arrays;
   for (size_t i = 0; i < outputs.size(); ++i) {
     arrays.push_back(ToArray(graph.value(graph.outputs[i]).name, outputs[i].view()));
   }
@@ -83,11 +83,11 @@ std::vector<NamedArray> Session::Run(const std::vector<NamedArray>& inputs) cons
   return arrays;
 }
 
-NamedArray ReadNpyArray(const std::string& path) {
+Array ReadNpyArray(const std::string& path) {
   const Tensor t = ReadNpy(path);
   return ToArray({}, t.view());
 }
 
-void WriteNpyArray(const std::string& path, const NamedArray& array) { WriteNpy(path, ViewOf(array)); }
+void WriteNpyArray(const std::string& path, const Array& array) { WriteNpy(path, ViewOf(array)); }
 
 }  // namespace octet
