@@ -9,7 +9,6 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/parallel.h"
-#include "evaluate/inspect.h"
 #include "evaluate/peak.h"
 #include "passes/macs.h"
 #include "passes/quantizers.h"

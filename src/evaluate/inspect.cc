@@ -4,7 +4,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "graph/ops.h"
 #include "passes/macs.h"
 #include "passes/quantizers.h"
 #include "passes/simplify.h"
@@ -58,27 +57,6 @@ int64_t ParametersOf(const Graph& graph, const Node& n) {
 }
 
 }  // namespace
-
-Graph WithBatch(const Graph& graph, int64_t batch) {
-  Graph g = graph;
-  for (ValueId id : g.inputs) {
-    ValueType& type = g.value(id).type;
-    for (size_t i = 0; i < type.dims.size(); ++i) {
-      if (type.dims[i] == kUnknownDim) type.dims[i] = i == 0 ? batch : 1;
-    }
-    type.symbols.clear();
-  }
-  // What was declared for the open batch must not outlive it.
-  for (NodeId id : g.TopologicalOrder()) {
-    for (ValueId v : g.node(id).outputs) {
-      if (v == kNoValue || g.value(v).constant) continue;
-      ValueType& type = g.value(v).type;
-      type = ValueType::Unranked(type.dtype);
-    }
-  }
-  InferShapes(g, false);
-  return g;
-}
 
 InspectResult InspectGraph(const Graph& original, Target target) {
   const Graph graph = WithBatch(original, 1);

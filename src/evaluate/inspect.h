@@ -7,10 +7,6 @@
 
 namespace octet {
 
-// The graph with every open dimension of its inputs set to `batch` where it comes first and to 1 elsewhere, and
-// with shapes inferred again.
-[[nodiscard]] Graph WithBatch(const Graph& graph, int64_t batch);
-
 // `target` decides what counts as quantizable.
 [[nodiscard]] InspectResult InspectGraph(const Graph& graph, Target target = Target::kOnnxRuntime);
 

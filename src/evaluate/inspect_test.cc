@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "evaluate/test_models.h"
+#include "passes/macs.h"
 
 namespace octet {
 namespace {

@@ -147,9 +147,13 @@ inline Graph QuantizeByExtrema(Graph g, const Dataset& data, Target target = Tar
   }
   for (const auto& w : plan.weighted) {
     const Tensor& t = *g.ConstantOf(g.node(w.node).inputs[1]);
-    const auto extents = ExtentsOf(t.shape().dims(), w.axis);
-    std::vector<float> scales = ChannelAbsMax(t.data<float>(), extents, "w");
-    for (float& s : scales) s /= 127.0F;
+    const Node& n = g.node(w.node);
+    std::vector<float> scales =
+        ChooseWeightScales(t.data<float>(), ExtentsOf(t.shape().dims(), w.axis), w.axis, kInt8Narrow, n.name)
+            .params.scale;
+    if (const Tensor* b = g.ConstantOf(n.input(2)); b != nullptr && !symmetric) {
+      RaiseScalesForBias(scales, p.activations.at(n.inputs[0]).scale, b->data<float>(), n.name);
+    }
     p.weight_scales[w.node] = std::move(scales);
   }
   InsertQuantizers(g, plan, p);

@@ -43,10 +43,7 @@ struct OutputRange {
 
 class Verifier {
  public:
-  explicit Verifier(const Graph& quantized) : quantized_(quantized), lowered_(quantized) {
-    InferShapes(lowered_, false);
-    const LoweringReport report = Lower(lowered_, EvaluateNode);
-    for (const auto& k : report.kept) result_.kept_float.push_back({k.node, k.op, k.reason});
+  Verifier(const Graph& quantized, Graph lowered) : quantized_(quantized), lowered_(std::move(lowered)) {
     model_outputs_ = lowered_.outputs.size();
     check_.opsets = quantized_.opsets;
     check_.name = quantized_.name;
@@ -280,7 +277,18 @@ class Verifier {
 
 VerifyResult VerifyGraph(const Graph& quantized, const Dataset& data, const VerifyRequest& request) {
   RequireSamples(data, "verify");
-  return Verifier(quantized).Run(data, request);
+  Graph lowered = quantized;
+  InferShapes(lowered, false);
+  const LoweringReport report = Lower(lowered, EvaluateNode);
+  VerifyResult result = Verifier(quantized, std::move(lowered)).Run(data, request);
+  for (const auto& k : report.kept) result.kept_float.push_back({k.node, k.op, k.reason});
+  return result;
+}
+
+VerifyResult VerifyLowered(const Graph& quantized, const Graph& lowered, const Dataset& data,
+                           const VerifyRequest& request) {
+  RequireSamples(data, "verify");
+  return Verifier(quantized, lowered).Run(data, request);
 }
 
 }  // namespace octet

@@ -21,5 +21,8 @@ struct VerifyRequest {
 // `quantized` holds QuantizeLinear/DequantizeLinear pairs; it is lowered here. Throws kInvalidArgument where no layer
 // of it can be.
 [[nodiscard]] VerifyResult VerifyGraph(const Graph& quantized, const Dataset& data, const VerifyRequest& request = {});
+// The same for a lowered graph made elsewhere; its inputs, outputs and codes bear the names of the quantized one's.
+[[nodiscard]] VerifyResult VerifyLowered(const Graph& quantized, const Graph& lowered, const Dataset& data,
+                                         const VerifyRequest& request = {});
 
 }  // namespace octet

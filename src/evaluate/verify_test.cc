@@ -6,6 +6,7 @@
 #include "evaluate/exact_element.h"
 #include "evaluate/test_models.h"
 #include "octet/error.h"
+#include "passes/lower.h"
 
 namespace octet {
 namespace {
@@ -79,6 +80,41 @@ TEST(Verify, FakeEqualsReal) {
     EXPECT_EQ(two.different, r.different);
     EXPECT_EQ(two.output_max_difference, r.output_max_difference);
   }
+}
+
+// What a fault of the lowering or of a kernel would look like.
+TEST(Verify, FaultsAreNotTies) {
+  const test::ScratchFolder folder("verify_faults");
+  const Graph g = test::Classifier();
+  const Dataset data = test::MakeData(folder, g, 4);
+  const Graph q = test::QuantizeByExtrema(g, data);
+  Graph good = q;
+  Lower(good, EvaluateNode);
+  EXPECT_TRUE(VerifyLowered(q, good, data).holds);
+  const auto unexplained = [&](const std::function<void(Graph&)>& spoil) {
+    Graph bad = good;
+    spoil(bad);
+    const VerifyResult r = VerifyLowered(q, bad, data, {1, {}});
+    EXPECT_FALSE(r.holds);
+    int64_t elsewhere = 0;
+    for (const auto& l : r.layers) {
+      if (l.node != "conv3" && l.node != "gap") elsewhere += l.different;
+    }
+    EXPECT_EQ(elsewhere, 0);  // only the layer at fault is blamed
+    return r.unexplained;
+  };
+  EXPECT_GT(unexplained([](Graph& b) { test::ScaleConstant(b, "conv3.multiplier", 1.02F); }), 0);
+  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("conv3")).attributes["y_zero_point"] = int64_t{90}; }), 0);
+  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("conv3")).attributes["x_zero_point"] = int64_t{1}; }), 0);
+  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("gap")).attributes["ratio"] = 1.05F; }), 0);
+  // A bias thirty accumulator steps off: far below a code, yet it moves some elements across their tie.
+  EXPECT_GT(unexplained([](Graph& b) {
+              Node& n = b.node(b.FindNode("conv3"));
+              Tensor bias = b.ConstantOf(n.inputs[2])->Clone();
+              for (int32_t& v : bias.mutable_data<int32_t>()) v += 30;
+              n.inputs[2] = b.AddConstant("spoiled", std::move(bias));
+            }),
+            0);
 }
 
 TEST(Verify, NothingQuantizedIsAnError) {

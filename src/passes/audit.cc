@@ -88,7 +88,8 @@ AuditResult AuditForOctet(const Graph& graph, const EvaluateFn& evaluate) {
 
 }  // namespace
 
-AuditResult AuditGraph(const Graph& graph, Target target, const EvaluateFn& evaluate) {
+AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& evaluate) {
+  const Graph graph = WithBatch(original, 1);  // an open batch would leave all shapes open, and the work uncounted
   if (target == Target::kOctet) return AuditForOctet(graph, evaluate);
   const AuditView view(graph);
   const bool ort = target == Target::kOnnxRuntime;

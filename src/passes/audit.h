@@ -14,8 +14,8 @@
 
 namespace octet {
 
-// `graph` holds QuantizeLinear/DequantizeLinear (or integer operators already); shapes are used for the share of
-// multiply-adds where they are known. `evaluate` serves the octet target, as in Lower().
+// `graph` holds QuantizeLinear/DequantizeLinear (or integer operators already); multiply-adds are
+// counted for batch 1. `evaluate` serves the octet target, as in Lower().
 [[nodiscard]] AuditResult AuditGraph(const Graph& graph, Target target, const EvaluateFn& evaluate);
 
 }  // namespace octet

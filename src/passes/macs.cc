@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "graph/conv_geometry.h"
+#include "graph/ops.h"
 
 namespace octet {
 namespace {
@@ -51,6 +52,27 @@ int64_t MacsOf(const Graph& graph, const Node& node) {
   // MatMul: every output element costs K; batch dimensions broadcast.
   const auto y = KnownShape(graph, node.outputs.at(0));
   return y ? y->elements() * (*x)[x->rank() - 1] : 0;
+}
+
+Graph WithBatch(const Graph& graph, int64_t batch) {
+  Graph g = graph;
+  for (ValueId id : g.inputs) {
+    ValueType& type = g.value(id).type;
+    for (size_t i = 0; i < type.dims.size(); ++i) {
+      if (type.dims[i] == kUnknownDim) type.dims[i] = i == 0 ? batch : 1;
+    }
+    type.symbols.clear();
+  }
+  // What was declared for the open batch must not outlive it.
+  for (NodeId id : g.TopologicalOrder()) {
+    for (ValueId v : g.node(id).outputs) {
+      if (v == kNoValue || g.value(v).constant) continue;
+      ValueType& type = g.value(v).type;
+      type = ValueType::Unranked(type.dtype);
+    }
+  }
+  InferShapes(g, false);
+  return g;
 }
 
 }  // namespace octet
