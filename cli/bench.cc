@@ -9,25 +9,43 @@ Json ToJson(const BenchResult& r) {
   for (const auto& row : r.rows) {
     Json steps = Json::array();
     for (const auto& s : row.steps) {
-      steps.push_back({{"node", s.node}, {"op", s.op}, {"kernel", s.kernel}, {"shape", s.shape}, {"macs", s.macs},
-                       {"seconds", Number(s.seconds)}, {"refused", s.refused}});
+      steps.push_back({{"node", s.node},
+                       {"op", s.op},
+                       {"kernel", s.kernel},
+                       {"shape", s.shape},
+                       {"macs", s.macs},
+                       {"seconds", Number(s.seconds)},
+                       {"refused", s.refused}});
     }
-    rows.push_back({{"name", row.name}, {"median_s", row.median_s}, {"mad_s", row.mad_s}, {"best_s", row.best_s},
-                    {"runs", row.runs}, {"gops", Number(row.gops)}, {"peak_fraction", Number(row.peak_fraction)},
-                    {"load_s", row.load_s}, {"steps", steps}});
+    rows.push_back({{"name", row.name},
+                    {"median_s", row.median_s},
+                    {"mad_s", row.mad_s},
+                    {"best_s", row.best_s},
+                    {"runs", row.runs},
+                    {"gops", Number(row.gops)},
+                    {"peak_fraction", Number(row.peak_fraction)},
+                    {"load_s", row.load_s},
+                    {"steps", steps}});
   }
-  return {{"cpu", r.cpu}, {"isa", r.isa}, {"threads", r.threads}, {"macs", r.macs}, {"rows", rows},
-          {"speedup", Number(r.speedup)}, {"int8_peak_gops", Number(r.int8_peak_gops)},
-          {"float_peak_gops", Number(r.float_peak_gops)}, {"output_max_difference", Number(r.output_max_difference)}};
+  return {{"cpu", r.cpu},
+          {"isa", r.isa},
+          {"threads", r.threads},
+          {"macs", r.macs},
+          {"rows", rows},
+          {"speedup", Number(r.speedup)},
+          {"int8_peak_gops", Number(r.int8_peak_gops)},
+          {"float_peak_gops", Number(r.float_peak_gops)},
+          {"output_max_difference", Number(r.output_max_difference)}};
 }
 
 void PrintBench(const BenchResult& r) {
-  fmt::print("{}, {}, {} thread{}; peaks measured now: {:.0f} G int8-op/s, {:.0f} GFLOP/s\n", r.cpu, r.isa, r.threads,
-             r.threads == 1 ? "" : "s", r.int8_peak_gops, r.float_peak_gops);
+  fmt::print("{}, {}, {} thread{}; peaks measured now: {:.0f} G int8-op/s, {:.0f} GFLOP/s\n", r.cpu,
+             r.isa, r.threads, r.threads == 1 ? "" : "s", r.int8_peak_gops, r.float_peak_gops);
   Table table({"", "median", "+- MAD", "best", "GOP/s", "of peak", "runs", "load"});
   for (const auto& row : r.rows) {
-    table.Add({row.name, Seconds(row.median_s), Seconds(row.mad_s), Seconds(row.best_s), fmt::format("{:.0f}", row.gops),
-               fmt::format("{:.0f} %", 100 * row.peak_fraction), fmt::format("{}", row.runs), Seconds(row.load_s)});
+    table.Add({row.name, Seconds(row.median_s), Seconds(row.mad_s), Seconds(row.best_s),
+               fmt::format("{:.0f}", row.gops), fmt::format("{:.0f} %", 100 * row.peak_fraction),
+               fmt::format("{}", row.runs), Seconds(row.load_s)});
   }
   table.Print();
   for (const auto& row : r.rows) {
@@ -36,27 +54,34 @@ void PrintBench(const BenchResult& r) {
     Table steps({"node", "op", "kernel", "output", "MACs", "time", "GOP/s"}, {0, 1, 2, 3});
     for (const auto& s : row.steps) {
       steps.Add({Shorten(s.node, 32), s.op, s.kernel, s.shape,
-                 s.macs > 0 ? fmt::format("{:.2f} M", static_cast<double>(s.macs) / 1e6) : "", Seconds(s.seconds),
-                 s.macs > 0 && s.seconds > 0 ? fmt::format("{:.0f}", 2e-9 * static_cast<double>(s.macs) / s.seconds) : ""});
+                 s.macs > 0 ? fmt::format("{:.2f} M", static_cast<double>(s.macs) / 1e6) : "",
+                 Seconds(s.seconds),
+                 s.macs > 0 && s.seconds > 0
+                     ? fmt::format("{:.0f}", 2e-9 * static_cast<double>(s.macs) / s.seconds)
+                     : ""});
       for (const auto& why : s.refused) steps.Add({"", "", "refused: " + why});
     }
     steps.Print();
   }
   if (r.rows.size() > 1) {
-    fmt::print("INT8 is {:.2f}x as fast as float32; outputs differ by up to {:.3g} of their range\n", r.speedup,
-               r.output_max_difference);
+    fmt::print(
+        "INT8 is {:.2f}x as fast as float32; outputs differ by up to {:.3g} of their range\n",
+        r.speedup, r.output_max_difference);
   }
 }
 
 Command AddBench(CLI::App& root, Common& common) {
-  auto* app = root.add_subcommand("bench", "Time a model, float and quantized side by side, interleaved");
-  app->footer("Examples:\n  octet bench int8.onnx\n  octet bench float.onnx int8.onnx --threads 1 --steps");
+  auto* app =
+      root.add_subcommand("bench", "Time a model, float and quantized side by side, interleaved");
+  app->footer(
+      "Examples:\n  octet bench int8.onnx\n  octet bench float.onnx int8.onnx --threads 1 --steps");
   struct Args {
     std::string model, quantized;
     BenchOptions options;
   };
   auto a = std::make_shared<Args>();
-  app->add_option("MODEL", a->model, "ONNX file; a quantized one runs on the INT8 kernels")->required();
+  app->add_option("MODEL", a->model, "ONNX file; a quantized one runs on the INT8 kernels")
+      ->required();
   app->add_option("QUANT", a->quantized, "Quantized version of MODEL, to time beside it");
   app->add_option("--batch", a->options.batch, "Batch size")->check(CLI::PositiveNumber);
   app->add_option("--seconds", a->options.seconds, "Time per row")->check(CLI::PositiveNumber);

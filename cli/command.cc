@@ -12,22 +12,30 @@ namespace octet::cli {
 
 void AddCommonOptions(CLI::App* app, Common& common) {
   app->add_flag("--json", common.json, "Print the result as JSON");
-  app->add_option("--threads", common.threads, "Threads; 0: all cores")->check(CLI::NonNegativeNumber);
+  app->add_option("--threads", common.threads, "Threads; 0: all cores")
+      ->check(CLI::NonNegativeNumber);
 }
 
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {
   constexpr const char* kGroup = "Data";
-  auto* path = app->add_option("--data", data.path,
-                               "Folder of images (labels.csv, class folders or flat), .npy, .npz or .safetensors");
+  auto* path = app->add_option(
+      "--data", data.path,
+      "Folder of images (labels.csv, class folders or flat), .npy, .npz or .safetensors");
   path->group(kGroup);
   if (required) path->required();
-  app->add_option("--preset", data.preset, "Preprocessing: none, unit, imagenet-torch, imagenet-tf")->group(kGroup);
+  app->add_option("--preset", data.preset, "Preprocessing: none, unit, imagenet-torch, imagenet-tf")
+      ->group(kGroup);
   app->add_option("--samples", data.samples, "How many samples to take; -1: all")->group(kGroup);
-  app->add_option("--skip", data.skip, "Samples to leave out at the beginning")->check(CLI::NonNegativeNumber)->group(kGroup);
+  app->add_option("--skip", data.skip, "Samples to leave out at the beginning")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
   app->add_option("--labels", data.labels, "Integer .npy of one label per sample")->group(kGroup);
-  app->add_option("--resize", data.resize, "256 (shorter side), 320x240, input, none")->group(kGroup);
+  app->add_option("--resize", data.resize, "256 (shorter side), 320x240, input, none")
+      ->group(kGroup);
   app->add_option("--crop", data.crop, "Center crop: 224, 320x240, none")->group(kGroup);
-  app->add_option("--mean", data.mean, "One number or three, by comma; y = (x * scale - mean) / std")->group(kGroup);
+  app->add_option("--mean", data.mean,
+                  "One number or three, by comma; y = (x * scale - mean) / std")
+      ->group(kGroup);
   app->add_option("--std", data.std, "One number or three, by comma")->group(kGroup);
   app->add_option("--scale", data.scale, "A number, or a fraction such as 1/255")->group(kGroup);
   app->add_option("--order", data.order, "Channels: rgb, bgr, gray")->group(kGroup);
@@ -87,9 +95,11 @@ Progress TerminalProgress() {
     const std::string bar(static_cast<size_t>(filled), '#');
     std::string eta;
     if (!finished && e.done > 0 && e.total > 0) {
-      eta = fmt::format("  {:.0f} s left", elapsed / static_cast<double>(e.done) * static_cast<double>(e.total - e.done));
+      eta = fmt::format("  {:.0f} s left", elapsed / static_cast<double>(e.done) *
+                                               static_cast<double>(e.total - e.done));
     }
-    fmt::print(stderr, "\r\033[K{:<16} [{:<30}] {}/{}{}{}", e.stage, bar, e.done, e.total, eta, finished ? "\r\033[K" : "");
+    fmt::print(stderr, "\r\033[K{:<16} [{:<30}] {}/{}{}{}", e.stage, bar, e.done, e.total, eta,
+               finished ? "\r\033[K" : "");
   };
 }
 
@@ -110,7 +120,8 @@ void Table::Print() const {
     for (size_t c = 0; c < row.size(); ++c) {
       if (c > 0) line += "  ";
       const bool to_left = std::find(left_.begin(), left_.end(), c) != left_.end();
-      line += to_left ? fmt::format("{:<{}}", row[c], width[c]) : fmt::format("{:>{}}", row[c], width[c]);
+      line += to_left ? fmt::format("{:<{}}", row[c], width[c])
+                      : fmt::format("{:>{}}", row[c], width[c]);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     fmt::print("{}\n", line);

@@ -1,4 +1,5 @@
-// What the subcommands share: options, progress, tables, exit codes. The command line sees only octet/*.h.
+// What the subcommands share: options, progress, tables, exit codes. The command line sees only
+// octet/*.h.
 #pragma once
 
 #include <CLI/App.hpp>
@@ -20,8 +21,8 @@ struct Common {
   int threads = 0;
 };
 
-// A subcommand: its options are declared by Add...(), its work is done by what that returns; the result is the
-// process's exit code.
+// A subcommand: its options are declared by Add...(), its work is done by what that returns; the
+// result is the process's exit code.
 struct Command {
   CLI::App* app;
   std::function<int()> run;
@@ -50,8 +51,8 @@ inline constexpr int kExitCheckFailed = 7;
 // A bar with an estimate of the time left on a terminal; nothing elsewhere.
 [[nodiscard]] Progress TerminalProgress();
 
-// Columns aligned by their longest cell; the first column to the left, numbers (all others) to the right
-// unless `left` says otherwise.
+// Columns aligned by their longest cell; the first column to the left, numbers (all others) to the
+// right unless `left` says otherwise.
 class Table {
  public:
   explicit Table(std::vector<std::string> header, std::vector<size_t> left = {0});

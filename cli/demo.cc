@@ -28,7 +28,8 @@ double Metric(const EvalResult& e, const std::string& name) {
 
 class Demo {
  public:
-  Demo(fs::path from, fs::path to, const Common& common) : from_(std::move(from)), to_(std::move(to)), common_(common) {
+  Demo(fs::path from, fs::path to, const Common& common)
+      : from_(std::move(from)), to_(std::move(to)), common_(common) {
     calibration_.path = (from_ / "images").string();
     calibration_.preset = "imagenet-tf";
     calibration_.samples = kCalibration;
@@ -41,11 +42,15 @@ class Demo {
     const auto start = std::chrono::steady_clock::now();
     std::error_code error;
     fs::create_directories(to_, error);
-    if (error) throw Error(ErrorCode::kIo, "cannot make the folder '" + to_.string() + "': " + error.message());
+    if (error)
+      throw Error(ErrorCode::kIo,
+                  "cannot make the folder '" + to_.string() + "': " + error.message());
 
     const Model model = Model::Load((from_ / "model.onnx").string());
     const InspectResult inspected = Inspect(model);
-    Say(fmt::format("1. The network: {}, {:.0f} M multiply-adds, {:.2f} M parameters, trained by the project on drawn images",
+    Say(
+        fmt::format("1. The network: {}, {:.0f} M multiply-adds, {:.2f} M parameters, trained by "
+                    "the project on drawn images",
                     (from_ / "model.onnx").string(), static_cast<double>(inspected.macs) / 1e6,
                     static_cast<double>(inspected.parameters) / 1e6));
 
@@ -56,17 +61,21 @@ class Demo {
     const Model best = Quantized(model, Recipe{}, "int8.onnx");
     Judge("trained", "int8 default", best, &model);
 
-    Say(fmt::format("3. The same network with outliers: {} channels of every group times {:.0f} where they are made, divided where read",
+    Say(
+        fmt::format("3. The same network with outliers: {} channels of every group times {:.0f} "
+                    "where they are made, divided where read",
                     kOutlierChannels, kOutlierFactor));
     const Model outliers = InjectOutliers(model, kOutlierChannels, kOutlierFactor, 1);
     outliers.Save((to_ / "outliers.onnx").string());
     const Model outlier_model = Model::Load((to_ / "outliers.onnx").string());
     Judge("with outliers", "float32", outlier_model, &model);
-    Judge("with outliers", "int8 naive", Quantized(outlier_model, Recipe::Preset("naive"), "outliers_naive.onnx"), &model);
+    Judge("with outliers", "int8 naive",
+          Quantized(outlier_model, Recipe::Preset("naive"), "outliers_naive.onnx"), &model);
     Recipe smooth = Recipe::Preset("naive");
     smooth.name = "naive + smoothing";
     smooth.smooth = Switch::kOn;
-    Judge("with outliers", "int8 naive + smoothing", Quantized(outlier_model, smooth, "outliers_smoothed.onnx"), &model);
+    Judge("with outliers", "int8 naive + smoothing",
+          Quantized(outlier_model, smooth, "outliers_smoothed.onnx"), &model);
     const Model healed = Quantized(outlier_model, Recipe{}, "outliers_int8.onnx");
     Judge("with outliers", "int8 default", healed, &model);
     PrintRows();
@@ -79,9 +88,11 @@ class Demo {
 
     few.samples = 4;
     const VerifyResult verified = Verify(best, few, {common_.threads, {}});
-    Say(fmt::format("5. Simulated = real: {} of {} codes of the INT8 kernels differ from fake quantization, by at most {}; {}",
-                    verified.different, verified.elements, verified.max_difference,
-                    verified.holds ? "every one at a rounding tie" : "NOT all of them at a rounding tie"));
+    Say(fmt::format(
+        "5. Simulated = real: {} of {} codes of the INT8 kernels differ from fake quantization, by "
+        "at most {}; {}",
+        verified.different, verified.elements, verified.max_difference,
+        verified.holds ? "every one at a rounding tie" : "NOT all of them at a rounding tie"));
 
     Say("6. Speed, float32 and INT8 side by side");
     BenchOptions bench;
@@ -94,7 +105,8 @@ class Demo {
     for (const auto& file : written_) {
       fmt::print("   {} ({:.0f} KiB)\n", file, static_cast<double>(fs::file_size(file)) / 1024);
     }
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     Verdict(timed, verified, seconds);
     return verified.holds ? 0 : kExitCheckFailed;
   }
@@ -113,7 +125,8 @@ class Demo {
     return Model::Load(path);
   }
 
-  void Judge(const std::string& name, const std::string& recipe, const Model& model, const Model* reference) {
+  void Judge(const std::string& name, const std::string& recipe, const Model& model,
+             const Model* reference) {
     EvalOptions options;
     options.threads = common_.threads;
     options.progress = TerminalProgress();
@@ -125,7 +138,8 @@ class Demo {
     for (const Row& r : rows_) {
       const bool compared = r.eval.metrics.contains("kl");
       const Interval top1 = r.eval.metrics.at("top1");
-      table.Add({r.model, r.recipe, fmt::format("{:.3f}", top1.value), fmt::format("{:.3f} .. {:.3f}", top1.lo, top1.hi),
+      table.Add({r.model, r.recipe, fmt::format("{:.3f}", top1.value),
+                 fmt::format("{:.3f} .. {:.3f}", top1.lo, top1.hi),
                  compared ? fmt::format("{:.4f}", Metric(r.eval, "kl")) : "-",
                  compared ? fmt::format("{:.3f}", Metric(r.eval, "agreement")) : "-"});
     }
@@ -138,7 +152,8 @@ class Demo {
     for (size_t i = 0; i < std::min<size_t>(5, r.ranking.size()); ++i) {
       const auto& l = r.layers[r.ranking[i]];
       table.Add({Shorten(l.node, 40), l.op, fmt::format("{:.1f} dB", l.local_sqnr_db),
-                 fmt::format("{:.1f} dB", l.accumulated_sqnr_db), fmt::format("{:.3f} %", 100 * l.saturated)});
+                 fmt::format("{:.1f} dB", l.accumulated_sqnr_db),
+                 fmt::format("{:.3f} %", 100 * l.saturated)});
     }
     table.Print();
   }
@@ -151,10 +166,12 @@ class Demo {
       return 0.0;
     };
     fmt::print(
-        "\nverdict: int8 {:.1f} % top-1 (float {:.1f} %), {:.2f}x as fast on this CPU; with outliers naive int8 falls to "
+        "\nverdict: int8 {:.1f} % top-1 (float {:.1f} %), {:.2f}x as fast on this CPU; with "
+        "outliers naive int8 falls to "
         "{:.1f} %, smoothing gives {:.1f} %; simulated = real {}; {:.0f} s\n",
         100 * find("trained", "int8 default"), 100 * find("trained", "float32"), timed.speedup,
-        100 * find("with outliers", "int8 naive"), 100 * find("with outliers", "int8 naive + smoothing"),
+        100 * find("with outliers", "int8 naive"),
+        100 * find("with outliers", "int8 naive + smoothing"),
         verified.holds ? "holds" : "DOES NOT HOLD", seconds);
   }
 
@@ -168,7 +185,8 @@ class Demo {
 }  // namespace
 
 Command AddDemo(CLI::App& root, Common& common) {
-  auto* app = root.add_subcommand("demo", "The whole road on a small network of the project's own, in under a minute");
+  auto* app = root.add_subcommand(
+      "demo", "The whole road on a small network of the project's own, in under a minute");
   auto from = std::make_shared<std::string>(OCTET_DEMO_DIR);
   auto to = std::make_shared<std::string>("octet-demo");
   app->add_option("--from", *from, "Folder with model.onnx and images/");

@@ -8,8 +8,13 @@ namespace {
 Json ToJson(const InspectResult& r) {
   Json layers = Json::array();
   for (const auto& l : r.layers) {
-    layers.push_back({{"node", l.node}, {"op", l.op}, {"shape", l.shape}, {"macs", l.macs}, {"parameters", l.parameters},
-                      {"quantizable", l.quantizable}, {"reason", l.reason}});
+    layers.push_back({{"node", l.node},
+                      {"op", l.op},
+                      {"shape", l.shape},
+                      {"macs", l.macs},
+                      {"parameters", l.parameters},
+                      {"quantizable", l.quantizable},
+                      {"reason", l.reason}});
   }
   return {{"name", r.name},
           {"opset", r.opset},
@@ -27,18 +32,23 @@ void Print(const InspectResult& r) {
   for (const auto& i : r.inputs) fmt::print("input   {}\n", i);
   for (const auto& o : r.outputs) fmt::print("output  {}\n", o);
   std::string operators;
-  for (const auto& [op, n] : r.operators) operators += fmt::format("{}{} {}", operators.empty() ? "" : ", ", n, op);
+  for (const auto& [op, n] : r.operators)
+    operators += fmt::format("{}{} {}", operators.empty() ? "" : ", ", n, op);
   fmt::print("opset {}; {}\n\n", r.opset, operators);
   Table table({"node", "op", "output", "MACs", "parameters", "int8"}, {0, 1, 2, 5});
   for (const auto& l : r.layers) {
     if (l.macs == 0 && l.reason.empty()) continue;
-    table.Add({Shorten(l.node, 40), l.op, l.shape, l.macs > 0 ? fmt::format("{:.2f} M", static_cast<double>(l.macs) / 1e6) : "",
-               l.parameters > 0 ? fmt::format("{}", l.parameters) : "", l.quantizable ? "yes" : "no: " + l.reason});
+    table.Add({Shorten(l.node, 40), l.op, l.shape,
+               l.macs > 0 ? fmt::format("{:.2f} M", static_cast<double>(l.macs) / 1e6) : "",
+               l.parameters > 0 ? fmt::format("{}", l.parameters) : "",
+               l.quantizable ? "yes" : "no: " + l.reason});
   }
   table.Print();
   fmt::print("\n{:.1f} M multiply-adds, {:.1f} % of them quantizable; {:.2f} M parameters\n",
              static_cast<double>(r.macs) / 1e6,
-             r.macs > 0 ? 100.0 * static_cast<double>(r.quantizable_macs) / static_cast<double>(r.macs) : 0.0,
+             r.macs > 0
+                 ? 100.0 * static_cast<double>(r.quantizable_macs) / static_cast<double>(r.macs)
+                 : 0.0,
              static_cast<double>(r.parameters) / 1e6);
   for (const auto& u : r.unsupported) fmt::print("cannot run: {}\n", u);
 }
@@ -46,7 +56,8 @@ void Print(const InspectResult& r) {
 }  // namespace
 
 Command AddInspect(CLI::App& root, Common& common) {
-  auto* app = root.add_subcommand("inspect", "Layers, shapes, multiply-adds, what can be quantized and why not");
+  auto* app = root.add_subcommand(
+      "inspect", "Layers, shapes, multiply-adds, what can be quantized and why not");
   app->footer("Example:\n  octet inspect mobilenet.onnx");
   auto model = std::make_shared<std::string>();
   app->add_option("MODEL", *model, "ONNX file")->required();
@@ -66,14 +77,21 @@ Command AddInfo(CLI::App& root, Common& common) {
   return {app, [&common] {
             const SystemInfo i = GetSystemInfo();
             if (common.json) {
-              PrintJson({{"version", i.version}, {"cpu", i.cpu}, {"isa", i.isa}, {"supported_isas", i.supported_isas},
-                         {"cores", i.cores}, {"compiler", i.compiler}, {"onednn", i.onednn}});
+              PrintJson({{"version", i.version},
+                         {"cpu", i.cpu},
+                         {"isa", i.isa},
+                         {"supported_isas", i.supported_isas},
+                         {"cores", i.cores},
+                         {"compiler", i.compiler},
+                         {"onednn", i.onednn}});
               return 0;
             }
             std::string isas;
             for (const auto& s : i.supported_isas) isas += " " + s;
-            fmt::print("octet {}\ncpu       {} ({} cores)\nkernels   {} (this CPU has{})\ncompiler  {}\noneDNN    {}\n",
-                       i.version, i.cpu, i.cores, i.isa, isas, i.compiler, i.onednn);
+            fmt::print(
+                "octet {}\ncpu       {} ({} cores)\nkernels   {} (this CPU has{})\ncompiler  "
+                "{}\noneDNN    {}\n",
+                i.version, i.cpu, i.cores, i.isa, isas, i.compiler, i.onednn);
             return 0;
           }};
 }

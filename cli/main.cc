@@ -10,13 +10,15 @@ int main(int argc, char** argv) {
   root.name("octet");
   root.set_version_flag("--version", octet::Version());
   root.require_subcommand(1);
-  root.footer("octet COMMAND --help shows a command's options and an example.\n\n" + ExitCodeHelp());
+  root.footer("octet COMMAND --help shows a command's options and an example.\n\n" +
+              ExitCodeHelp());
 
   Common common;
   const std::vector<Command> commands = {
-      AddInspect(root, common), AddCalibrate(root, common), AddQuantize(root, common), AddEval(root, common),
-      AddAnalyze(root, common), AddVerify(root, common),    AddAudit(root, common),    AddBench(root, common),
-      AddRun(root, common),     AddDemo(root, common),      AddInfo(root, common)};
+      AddInspect(root, common), AddCalibrate(root, common), AddQuantize(root, common),
+      AddEval(root, common),    AddAnalyze(root, common),   AddVerify(root, common),
+      AddAudit(root, common),   AddBench(root, common),     AddRun(root, common),
+      AddDemo(root, common),    AddInfo(root, common)};
   for (const Command& command : commands) AddCommonOptions(command.app, common);
 
   try {

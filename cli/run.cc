@@ -11,7 +11,10 @@ namespace {
 // A value's name as a file name.
 std::string FileName(const std::string& value) {
   std::string name;
-  for (char c : value) name += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_' ? c : '_';
+  for (char c : value)
+    name += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_'
+                ? c
+                : '_';
   return name + ".npy";
 }
 
@@ -24,10 +27,12 @@ struct Job {
   int threads = 0;
 };
 
-Json WriteArrays(const std::string& folder, const std::vector<Array>& arrays, size_t begin, size_t end) {
+Json WriteArrays(const std::string& folder, const std::vector<Array>& arrays, size_t begin,
+                 size_t end) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) throw Error(ErrorCode::kIo, "cannot make the folder '" + folder + "': " + error.message());
+  if (error)
+    throw Error(ErrorCode::kIo, "cannot make the folder '" + folder + "': " + error.message());
   Json written = Json::array();
   for (size_t i = begin; i < end; ++i) {
     const std::string path = (std::filesystem::path(folder) / FileName(arrays[i].name)).string();
@@ -78,7 +83,8 @@ Json RunBatch(const std::string& path, const Job& defaults) {
       Job job = defaults;
       job.model = entry.at("model").get<std::string>();
       job.output_dir = entry.at("output_dir").get<std::string>();
-      for (const auto& [name, file] : entry.at("inputs").items()) job.inputs.emplace_back(name, file.get<std::string>());
+      for (const auto& [name, file] : entry.at("inputs").items())
+        job.inputs.emplace_back(name, file.get<std::string>());
       answers.push_back({{"ok", true}, {"outputs", RunJob(job)}});
     } catch (const Error& e) {
       answers.push_back({{"ok", false}, {"exit_code", ExitCodeOf(e.code())}, {"error", e.what()}});
@@ -96,7 +102,8 @@ Command AddRun(CLI::App& root, Common& common) {
   app->footer(
       "Examples:\n  octet run model.onnx --input x=x.npy --output-dir out\n"
       "  octet run int8.onnx --int8 --input x=x.npy --output-dir out --dump-codes codes\n"
-      "A batch file is a JSON list of {\"model\", \"inputs\": {name: file}, \"output_dir\"}; the answer a list of\n"
+      "A batch file is a JSON list of {\"model\", \"inputs\": {name: file}, \"output_dir\"}; the "
+      "answer a list of\n"
       "{\"ok\": true, \"outputs\"} or {\"ok\": false, \"exit_code\", \"error\"}.");
   struct Args {
     Job job;
@@ -107,7 +114,8 @@ Command AddRun(CLI::App& root, Common& common) {
   auto* model = app->add_option("MODEL", a->job.model, "ONNX file");
   app->add_option("--input", a->inputs, "NAME=FILE.npy, once per input");
   app->add_option("--output-dir", a->job.output_dir, "Folder for one .npy per output");
-  app->add_option("--dump-codes", a->job.dump_codes, "Folder for one .npy per quantized value, and codes.json");
+  app->add_option("--dump-codes", a->job.dump_codes,
+                  "Folder for one .npy per quantized value, and codes.json");
   app->add_flag("--int8", a->job.int8, "Run a quantized model on the INT8 kernels");
   app->add_option("--batch-file", a->batch_file, "Many runs in one process")->excludes(model);
   return {app, [=, &common] {
@@ -117,11 +125,13 @@ Command AddRun(CLI::App& root, Common& common) {
               PrintJson(RunBatch(a->batch_file, job));
               return 0;
             }
-            if (job.model.empty()) throw Error(ErrorCode::kInvalidArgument, "run: expected MODEL or --batch-file");
+            if (job.model.empty())
+              throw Error(ErrorCode::kInvalidArgument, "run: expected MODEL or --batch-file");
             for (const std::string& i : a->inputs) {
               const auto equals = i.find('=');
               if (equals == std::string::npos) {
-                throw Error(ErrorCode::kInvalidArgument, "--input " + i + ": expected NAME=FILE.npy");
+                throw Error(ErrorCode::kInvalidArgument,
+                            "--input " + i + ": expected NAME=FILE.npy");
               }
               job.inputs.emplace_back(i.substr(0, equals), i.substr(equals + 1));
             }
@@ -130,7 +140,8 @@ Command AddRun(CLI::App& root, Common& common) {
               PrintJson(written);
             } else {
               for (const auto& w : written) {
-                fmt::print("{}: {}\n", w.at("name").get<std::string>(), w.at("file").get<std::string>());
+                fmt::print("{}: {}\n", w.at("name").get<std::string>(),
+                           w.at("file").get<std::string>());
               }
             }
             return 0;

@@ -1,5 +1,5 @@
-// Any bytes given to the ONNX reader end in a graph or in octet::Error; a graph that was read can be
-// written, and what was written reads again.
+// Any bytes given to the ONNX reader end in a graph or in octet::Error; a graph that was read can
+// be written, and what was written reads again.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>

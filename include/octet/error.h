@@ -6,7 +6,8 @@
 
 namespace octet {
 
-// What kind of thing went wrong. The command line maps each to a documented exit code (docs/cli.md).
+// What kind of thing went wrong. The command line maps each to a documented exit code
+// (docs/cli.md).
 enum class ErrorCode {
   kInternal,         // a broken invariant of Octet itself
   kInvalidArgument,  // a parameter, option or recipe key the caller can correct

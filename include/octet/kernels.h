@@ -17,8 +17,8 @@ namespace octet::kernels {
 // What happens to the int32 accumulator of output channel n before it is stored.
 //
 //   acc = sum((x - x_zero_point) * w) + bias[n], exact
-//   codes (uint8/int8 out): q = saturate(rne(float(acc) * multiplier[n]) + y_zero_point) in [lo, hi]
-//   float out:              y = clamp(float(acc) * multiplier[n] + float_bias[n])
+//   uint8 or int8 out: q = saturate(rne(float(acc) * multiplier[n]) + y_zero_point) in [lo, hi]
+//   float out:         y = clamp(float(acc) * multiplier[n] + float_bias[n])
 //
 // At construction the reach of every accumulator over all inputs is computed. Where it fits int32
 // (always, for K <= 65,536 and |bias| < 2^23) the fast kernels are used, else one with 64-bit sums,

@@ -1,11 +1,12 @@
 // Octet: 8-bit post-training quantization of ONNX models, and the runtime of the result.
 //
 //   auto model = octet::Model::Load("resnet.onnx");
-//   auto [quantized, report] = octet::Quantize(model, {.path = "photos/", .preset = "imagenet-torch"}, {});
+//   const octet::DataOptions data{.path = "photos/", .preset = "imagenet-torch"};
+//   auto [quantized, report] = octet::Quantize(model, data, {});
 //   quantized.Save("resnet_int8.onnx");
 //
-// Every function throws octet::Error and nothing else of its own; none prints. Objects may be read from several
-// threads at once.
+// Every function throws octet::Error and nothing else of its own; none prints. Objects may be read
+// from several threads at once.
 #pragma once
 
 #include <cstdint>
@@ -27,14 +28,18 @@ class Graph;
 class Model {
  public:
   [[nodiscard]] static Model Load(const std::string& onnx_path);
-  explicit Model(std::shared_ptr<const Graph> graph, std::string origin = {}, std::string hash = {});
+  explicit Model(std::shared_ptr<const Graph> graph, std::string origin = {},
+                 std::string hash = {});
 
   // Writes ONNX, whole or not at all. `metadata` goes into metadata_props.
-  void Save(const std::string& onnx_path, const std::vector<std::pair<std::string, std::string>>& metadata = {}) const;
+  void Save(const std::string& onnx_path,
+            const std::vector<std::pair<std::string, std::string>>& metadata = {}) const;
 
   [[nodiscard]] const Graph& graph() const { return *graph_; }
-  [[nodiscard]] const std::string& origin() const { return origin_; }  // path it came from, or empty
-  [[nodiscard]] const std::string& hash() const { return hash_; }      // SHA-256 of the file, or empty
+  [[nodiscard]] const std::string& origin() const {
+    return origin_;
+  }                                                                // path it came from, or empty
+  [[nodiscard]] const std::string& hash() const { return hash_; }  // SHA-256 of the file, or empty
 
  private:
   std::shared_ptr<const Graph> graph_;
@@ -42,18 +47,19 @@ class Model {
   std::string hash_;
 };
 
-// Where samples come from and how they become inputs (docs/data.md). Empty strings: as the preset has it.
+// Where samples come from and how they become inputs (docs/data.md). Empty strings: as the preset
+// has it.
 struct DataOptions {
   std::string path;
   std::string preset;  // none | unit | imagenet-torch | imagenet-tf
   std::string resize, crop, mean, std, scale, order, layout;
-  std::string labels;   // integer .npy of one label per sample
-  int64_t skip = 0;     // samples left out at the beginning
-  int64_t samples = -1; // how many are taken; -1: all
+  std::string labels;    // integer .npy of one label per sample
+  int64_t skip = 0;      // samples left out at the beginning
+  int64_t samples = -1;  // how many are taken; -1: all
 };
 
 struct RunOptions {
-  int threads = 0;       // 0: all cores
+  int threads = 0;  // 0: all cores
   Progress progress;
 };
 
@@ -61,59 +67,68 @@ struct RunOptions {
 using StageWriter = std::vector<std::pair<std::string, std::string>>;  // stage name, ONNX path
 
 struct QuantizeOptions : RunOptions {
-  std::string statistics;  // a file of Calibrate(); used instead of the data's where nothing was rescaled
+  std::string
+      statistics;  // a file of Calibrate(); used instead of the data's where nothing was rescaled
   StageWriter stages;
 };
 
 [[nodiscard]] InspectResult Inspect(const Model& model);
 
 // Statistics of the float model's values, into a mergeable file. Returns the number of samples.
-int64_t Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe, const std::string& output,
-                  int64_t batch = 1, const RunOptions& options = {});
+int64_t Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
+                  const std::string& output, int64_t batch = 1, const RunOptions& options = {});
 // Merges statistics files exactly; the order does not matter.
 void MergeStatistics(const std::vector<std::string>& inputs, const std::string& output);
 
 [[nodiscard]] std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions& data,
-                                                        const Recipe& recipe, const QuantizeOptions& options = {});
+                                                        const Recipe& recipe,
+                                                        const QuantizeOptions& options = {});
 
 // The manifest of a quantized model as JSON: hashes, versions, effective recipe, parameters.
-[[nodiscard]] std::string ManifestOf(const Model& source, const DataOptions& data, const Recipe& recipe,
-                                     const QuantizeResult& result);
+[[nodiscard]] std::string ManifestOf(const Model& source, const DataOptions& data,
+                                     const Recipe& recipe, const QuantizeResult& result);
 
-// The model with its quantizers fused into INT8 operators of domain "octet"; notes say what stays float.
-// `keep_codes`: nothing is fused across a quantized value, so that all of QuantizedValues() can be looked at.
-[[nodiscard]] std::pair<Model, std::vector<LayerNote>> Lower(const Model& model, bool keep_codes = false);
+// The model with its quantizers fused into INT8 operators of domain "octet"; notes say what stays
+// float. `keep_codes`: nothing is fused across a quantized value, so that all of QuantizedValues()
+// can be looked at.
+[[nodiscard]] std::pair<Model, std::vector<LayerNote>> Lower(const Model& model,
+                                                             bool keep_codes = false);
 // Names of the outputs of all QuantizeLinear nodes, in execution order.
 [[nodiscard]] std::vector<std::string> QuantizedValues(const Model& model);
 
-// Metrics: top1, top5, cross_entropy, kl, agreement, psnr, cosine. `reference` is the float model for those that
-// compare. `lower`: run QDQ models on the INT8 kernels rather than as fake quantization.
+// Metrics: top1, top5, cross_entropy, kl, agreement, psnr, cosine. `reference` is the float model
+// for those that compare. `lower`: run QDQ models on the INT8 kernels rather than as fake
+// quantization.
 struct EvalOptions : RunOptions {
   std::vector<std::string> metrics;  // empty: all that the data and the reference allow
   bool lower = true;
 };
-[[nodiscard]] EvalResult Evaluate(const Model& model, const DataOptions& data, const Model* reference = nullptr,
+[[nodiscard]] EvalResult Evaluate(const Model& model, const DataOptions& data,
+                                  const Model* reference = nullptr,
                                   const EvalOptions& options = {});
 
-[[nodiscard]] AnalyzeResult Analyze(const Model& reference, const Model& quantized, const DataOptions& data,
-                                    const RunOptions& options = {});
-[[nodiscard]] VerifyResult Verify(const Model& quantized, const DataOptions& data, const RunOptions& options = {});
+[[nodiscard]] AnalyzeResult Analyze(const Model& reference, const Model& quantized,
+                                    const DataOptions& data, const RunOptions& options = {});
+[[nodiscard]] VerifyResult Verify(const Model& quantized, const DataOptions& data,
+                                  const RunOptions& options = {});
 [[nodiscard]] AuditResult Audit(const Model& quantized, const std::string& target);
 
-// Times models beside each other, interleaved, after checking that their outputs agree as far as they should.
+// Times models beside each other, interleaved, after checking that their outputs agree as far as
+// they should.
 struct BenchOptions : RunOptions {
   int64_t batch = 1;
-  double seconds = 2;     // per row
-  bool steps = false;     // time every step
-  bool explain = false;   // say why kernels were refused
+  double seconds = 2;    // per row
+  bool steps = false;    // time every step
+  bool explain = false;  // say why kernels were refused
 };
 // `quantized` may be null: then the float model alone.
-[[nodiscard]] BenchResult Bench(const Model& model, const Model* quantized, const BenchOptions& options = {});
+[[nodiscard]] BenchResult Bench(const Model& model, const Model* quantized,
+                                const BenchOptions& options = {});
 
 // Runs a model on arrays.
 struct Array {
   std::string name;
-  std::string dtype;             // "float32", "uint8", ...
+  std::string dtype;  // "float32", "uint8", ...
   std::vector<int64_t> shape;
   std::vector<unsigned char> bytes;  // row-major, little endian
 };
@@ -134,10 +149,10 @@ class Session {
 [[nodiscard]] Array ReadNpyArray(const std::string& path);
 void WriteNpyArray(const std::string& path, const Array& array);
 
-// A copy of the model with outlier channels that leave its function as it is: `count` channels of every group
-// that allows it are multiplied by `factor` where they are made and divided where they are read. To see what
-// per-tensor INT8 makes of outliers, and what smoothing makes of that.
-// Throws kUnsupported where no group does.
+// A copy of the model with outlier channels that leave its function as it is: `count` channels of
+// every group that allows it are multiplied by `factor` where they are made and divided where they
+// are read. To see what per-tensor INT8 makes of outliers, and what smoothing makes of that. Throws
+// kUnsupported where no group does.
 [[nodiscard]] Model InjectOutliers(const Model& model, int count, float factor, uint64_t seed);
 
 [[nodiscard]] std::string Version();

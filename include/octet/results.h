@@ -9,8 +9,8 @@
 
 namespace octet {
 
-// Called while long work goes on, at most a few times a second, from one thread at a time. total is 0 where it
-// is not known.
+// Called while long work goes on, at most a few times a second, from one thread at a time. total is
+// 0 where it is not known.
 struct ProgressEvent {
   std::string stage;  // "calibrate"
   int64_t done = 0;
@@ -30,7 +30,7 @@ struct InspectResult {
     int64_t macs = 0;             // for batch 1; 0 where shapes are not known
     int64_t parameters = 0;
     bool quantizable = false;
-    std::string reason;           // why not
+    std::string reason;  // why not
   };
   std::string name;
   int64_t opset = 0;
@@ -38,17 +38,17 @@ struct InspectResult {
   std::map<std::string, int64_t> operators;  // how many of each; "octet.QConv" outside ai.onnx
   std::vector<Layer> layers;                 // in execution order
   int64_t macs = 0, quantizable_macs = 0, parameters = 0;
-  std::vector<std::string> unsupported;      // operators that cannot run, with a node each
+  std::vector<std::string> unsupported;  // operators that cannot run, with a node each
 };
 
-// One sweep of α for one group of channels: mean squared error of the readers' outputs relative to their
-// signal, at each α; index 0 of `alphas` is "not smoothed" (NaN).
+// One sweep of α for one group of channels: mean squared error of the readers' outputs relative to
+// their signal, at each α; index 0 of `alphas` is "not smoothed" (NaN).
 struct SmoothingRow {
   std::string group;
   std::vector<std::string> producers, consumers;
   std::vector<float> alphas;
   std::vector<double> errors;
-  float chosen = 0;      // NaN: left as it was
+  float chosen = 0;  // NaN: left as it was
   bool applied = false;
 };
 
@@ -57,28 +57,28 @@ struct QuantizeResult {
     std::string node, op;
     float weight_scale_min = 0, weight_scale_max = 0;
     int64_t dead_channels = 0, raised_scales = 0;  // see design: dead channels, int32 bias
-    double bias_shift = 0;                          // largest |correction| of the bias
+    double bias_shift = 0;                         // largest |correction| of the bias
   };
   struct Activation {
     std::string value;
     float lo = 0, hi = 0, scale = 0;
     int32_t zero_point = 0;
-    std::string method;          // the estimator taken
+    std::string method;  // the estimator taken
     double clipped_fraction = 0;
   };
   std::vector<Layer> layers;
   std::vector<Activation> activations;
-  std::vector<LayerNote> kept_float;       // and why
+  std::vector<LayerNote> kept_float;  // and why
   std::vector<std::string> folded_batchnorm;
   std::vector<SmoothingRow> smoothing;
-  std::vector<LayerNote> not_smoothed;     // value, "", reason
+  std::vector<LayerNote> not_smoothed;  // value, "", reason
   int64_t equalized_groups = 0;
   std::vector<std::string> warnings;
   int64_t samples = 0;
-  double macs_int8_fraction = 0;           // of all multiply-adds
+  double macs_int8_fraction = 0;  // of all multiply-adds
   double seconds = 0;
-  double float_difference = 0;             // max |Δ| of the float model's outputs by folding, smoothing and
-                                           // equalization, over the output range
+  double float_difference = 0;  // max |Δ| of the float model's outputs by folding, smoothing and
+                                // equalization, over the output range
 };
 
 // A figure with its 95 % interval.
@@ -103,8 +103,8 @@ struct AnalyzeResult {
     double l1 = 0, cosine = 0;       // accumulated
     double saturated = 0;            // share of codes at either end of the grid
   };
-  std::vector<Layer> layers;  // in execution order
-  std::vector<size_t> ranking;  // worst local SQNR first: indices into layers
+  std::vector<Layer> layers;        // in execution order
+  std::vector<size_t> ranking;      // worst local SQNR first: indices into layers
   std::vector<LayerNote> left_out;  // quantized layers that cannot be compared, and why
   int64_t samples = 0;
 };
@@ -113,15 +113,16 @@ struct VerifyResult {
   struct Layer {
     std::string node, op;
     int64_t elements = 0;
-    int64_t different = 0;       // codes that are not equal, given the same input codes
-    int32_t max_difference = 0;  // in codes
-    int64_t unexplained = 0;     // differences that do not sit at a rounding tie
-    double max_tie_distance = 0; // largest distance from a tie, in steps, among the differences
+    int64_t different = 0;        // codes that are not equal, given the same input codes
+    int32_t max_difference = 0;   // in codes
+    int64_t unexplained = 0;      // differences that do not sit at a rounding tie
+    double max_tie_distance = 0;  // largest distance from a tie, in steps, among the differences
   };
   std::vector<Layer> layers;
   int64_t elements = 0, different = 0, unexplained = 0;
   int32_t max_difference = 0;
-  double output_max_difference = 0;  // of the graph outputs over their range, fake run against real run
+  double output_max_difference =
+      0;  // of the graph outputs over their range, fake run against real run
   int64_t samples = 0;
   bool holds = false;  // design.md §1: at most one code apart, >= 99.9 % equal, nothing unexplained
   std::vector<LayerNote> kept_float;
@@ -130,7 +131,7 @@ struct VerifyResult {
 struct AuditResult {
   struct Finding {
     std::string node, op;
-    bool fatal = false;       // the target will not load it
+    bool fatal = false;  // the target will not load it
     std::string rule, text;
   };
   std::vector<Finding> findings;
@@ -149,17 +150,17 @@ struct BenchResult {
     std::string name;  // "float32", "int8"
     double median_s = 0, mad_s = 0, best_s = 0;
     int64_t runs = 0;
-    double gops = 0;             // 2 x multiply-adds / median
-    double peak_fraction = 0;    // of the peak measured in this run
-    double load_s = 0;           // plan and pack
-    std::vector<Step> steps;     // where asked for
+    double gops = 0;           // 2 x multiply-adds / median
+    double peak_fraction = 0;  // of the peak measured in this run
+    double load_s = 0;         // plan and pack
+    std::vector<Step> steps;   // where asked for
   };
   std::vector<Row> rows;
   int64_t macs = 0;
   int threads = 0;
   double int8_peak_gops = 0, float_peak_gops = 0;  // measured
   std::string cpu, isa;
-  double speedup = 0;            // median float / median int8
+  double speedup = 0;  // median float / median int8
   double output_max_difference = 0;
 };
 

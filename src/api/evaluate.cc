@@ -1,10 +1,9 @@
+#include "api/internal.h"
 #include "evaluate/analyze.h"
 #include "evaluate/bench.h"
 #include "evaluate/eval.h"
 #include "evaluate/inspect.h"
 #include "evaluate/verify.h"
-
-#include "api/internal.h"
 #include "octet/octet.h"
 #include "passes/audit.h"
 #include "quantize/road.h"
@@ -28,7 +27,8 @@ Model Runnable(const Model& model, bool lower) {
 
 InspectResult Inspect(const Model& model) { return InspectGraph(model.graph()); }
 
-EvalResult Evaluate(const Model& model, const DataOptions& data, const Model* reference, const EvalOptions& options) {
+EvalResult Evaluate(const Model& model, const DataOptions& data, const Model* reference,
+                    const EvalOptions& options) {
   EvalRequest request;
   request.metrics = options.metrics;
   request.threads = options.threads;
@@ -43,7 +43,8 @@ AnalyzeResult Analyze(const Model& reference, const Model& quantized, const Data
   AnalyzeRequest request;
   request.threads = options.threads;
   request.progress = options.progress;
-  Analysis analysis = AnalyzeGraphs(reference.graph(), quantized.graph(), OpenData(quantized.graph(), data), request);
+  Analysis analysis = AnalyzeGraphs(reference.graph(), quantized.graph(),
+                                    OpenData(quantized.graph(), data), request);
   analysis.result.left_out = std::move(analysis.left_out);
   return std::move(analysis.result);
 }

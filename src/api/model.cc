@@ -68,7 +68,8 @@ std::vector<std::string> QuantizedValues(const Model& model) {
   const Graph& graph = model.graph();
   std::vector<std::string> names;
   for (NodeId id : graph.TopologicalOrder()) {
-    if (graph.node(id).Is("QuantizeLinear")) names.push_back(graph.value(graph.node(id).outputs[0]).name);
+    if (graph.node(id).Is("QuantizeLinear"))
+      names.push_back(graph.value(graph.node(id).outputs[0]).name);
   }
   return names;
 }

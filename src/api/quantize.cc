@@ -24,7 +24,9 @@ std::map<std::string, std::string> IdentityOf(const Model& model, const DataOpti
                                                 .scale = data.scale,
                                                 .order = data.order,
                                                 .layout = data.layout});
-  return {{"model", model.hash()}, {"preprocess", preprocess.ToJson()}, {"isa", std::string(IsaName(ActiveIsa()))}};
+  return {{"model", model.hash()},
+          {"preprocess", preprocess.ToJson()},
+          {"isa", std::string(IsaName(ActiveIsa()))}};
 }
 
 double Int8MacFraction(const Graph& quantized) {
@@ -37,16 +39,19 @@ double Int8MacFraction(const Graph& quantized) {
       if (layer.node == k.node) kept += layer.macs;
     }
   }
-  return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs) : 0.0;
+  return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs)
+                            : 0.0;
 }
 
 class StageFiles {
  public:
   explicit StageFiles(const StageWriter& wanted) : wanted_(wanted) {
     for (const auto& [name, path] : wanted_) {
-      static const std::vector<std::string> kStages = {"fold", "equalize", "smooth", "quantize", "lower"};
+      static const std::vector<std::string> kStages = {"fold", "equalize", "smooth", "quantize",
+                                                       "lower"};
       if (std::find(kStages.begin(), kStages.end(), name) == kStages.end()) {
-        Fail(ErrorCode::kInvalidArgument, "unknown stage '", name, "'; expected fold, equalize, smooth, quantize or lower");
+        Fail(ErrorCode::kInvalidArgument, "unknown stage '", name,
+             "'; expected fold, equalize, smooth, quantize or lower");
       }
     }
   }
@@ -63,7 +68,8 @@ class StageFiles {
   [[nodiscard]] std::vector<std::string> Missing() const {
     std::vector<std::string> missing;
     for (const auto& [name, path] : wanted_) {
-      if (std::find(written_.begin(), written_.end(), name) == written_.end()) missing.push_back(name);
+      if (std::find(written_.begin(), written_.end(), name) == written_.end())
+        missing.push_back(name);
     }
     return missing;
   }
@@ -75,14 +81,15 @@ class StageFiles {
 
 }  // namespace
 
-int64_t Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe, const std::string& output,
-                  int64_t batch, const RunOptions& options) {
+int64_t Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
+                  const std::string& output, int64_t batch, const RunOptions& options) {
   recipe.Check();
   Graph graph = model.graph();
   Prepare(graph, recipe.fold_batchnorm);
   const Dataset dataset = OpenData(graph, data);
   std::vector<std::string> warnings;
-  Statistics statistics = CalibrateGraph(graph, dataset, recipe, batch, options.threads, options.progress, warnings);
+  Statistics statistics =
+      CalibrateGraph(graph, dataset, recipe, batch, options.threads, options.progress, warnings);
   statistics.identity = IdentityOf(model, data);
   WriteSafetensors(output, statistics.ToTensors());
   return dataset.size();
@@ -102,8 +109,8 @@ void MergeStatistics(const std::vector<std::string>& inputs, const std::string& 
   WriteSafetensors(output, merged.ToTensors());
 }
 
-std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions& data, const Recipe& recipe,
-                                          const QuantizeOptions& options) {
+std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions& data,
+                                          const Recipe& recipe, const QuantizeOptions& options) {
   auto graph = std::make_shared<Graph>(model.graph());
   StageFiles stages(options.stages);
   RoadOptions road;
@@ -115,8 +122,8 @@ std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions&
     statistics = Statistics::FromTensors(ReadSafetensors(options.statistics));
     const auto it = statistics.identity.find("model");
     if (it == statistics.identity.end() || it->second != model.hash()) {
-      Fail(ErrorCode::kInvalidArgument, "'", options.statistics, "' holds the statistics of another model than '",
-           model.origin(), "'");
+      Fail(ErrorCode::kInvalidArgument, "'", options.statistics,
+           "' holds the statistics of another model than '", model.origin(), "'");
     }
     road.statistics = &statistics;
   }
@@ -124,8 +131,8 @@ std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions&
   if (!data.path.empty()) dataset = OpenData(*graph, data);
   QuantizeResult result = QuantizeGraph(*graph, dataset ? &*dataset : nullptr, recipe, road);
   result.macs_int8_fraction = Int8MacFraction(*graph);
-  const bool wants_lowered =
-      std::any_of(options.stages.begin(), options.stages.end(), [](const auto& s) { return s.first == "lower"; });
+  const bool wants_lowered = std::any_of(options.stages.begin(), options.stages.end(),
+                                         [](const auto& s) { return s.first == "lower"; });
   if (wants_lowered) {
     Graph lowered = *graph;
     Lower(lowered, Evaluator());
@@ -133,7 +140,8 @@ std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions&
     stages.Write("lower", lowered);
   }
   for (const std::string& stage : stages.Missing()) {
-    result.warnings.push_back("stage '" + stage + "' was not written: the recipe left nothing for it to do");
+    result.warnings.push_back("stage '" + stage +
+                              "' was not written: the recipe left nothing for it to do");
   }
   return {Model(std::move(graph)), std::move(result)};
 }
@@ -150,7 +158,11 @@ std::string ManifestOf(const Model& source, const DataOptions& data, const Recip
   m["recipe"] = recipe.ToYaml();
   auto& activations = m["activations"];
   for (const auto& a : result.activations) {
-    activations[a.value] = {{"scale", a.scale}, {"zero_point", a.zero_point}, {"lo", a.lo}, {"hi", a.hi}, {"method", a.method}};
+    activations[a.value] = {{"scale", a.scale},
+                            {"zero_point", a.zero_point},
+                            {"lo", a.lo},
+                            {"hi", a.hi},
+                            {"method", a.method}};
   }
   auto& smoothed = m["smoothed"] = nlohmann::ordered_json::object();
   for (const auto& row : result.smoothing) {

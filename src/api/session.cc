@@ -22,8 +22,8 @@ Array ToArray(const std::string& name, const TensorView& view) {
 TensorView ViewOf(const Array& a) {
   TensorView v{ParseDType(a.dtype), Shape(a.shape), a.bytes.data()};
   if (v.bytes() != static_cast<int64_t>(a.bytes.size())) {
-    Fail(ErrorCode::kInvalidArgument, "array '", a.name, "' has ", a.bytes.size(), " bytes; ", a.dtype, v.shape,
-         " needs ", v.bytes());
+    Fail(ErrorCode::kInvalidArgument, "array '", a.name, "' has ", a.bytes.size(), " bytes; ",
+         a.dtype, v.shape, " needs ", v.bytes());
   }
   return v;
 }
@@ -31,7 +31,8 @@ TensorView ViewOf(const Array& a) {
 }  // namespace
 
 struct Session::Impl {
-  Impl(const Graph& graph, ExecutorOptions options, int thread_count) : executor(graph, std::move(options)), threads(thread_count) {}
+  Impl(const Graph& graph, ExecutorOptions options, int thread_count)
+      : executor(graph, std::move(options)), threads(thread_count) {}
   Executor executor;
   std::vector<std::pair<std::string, ValueId>> taps;
   int threads;
@@ -43,7 +44,8 @@ Session::Session(const Model& model, const std::vector<std::string>& taps, int t
   std::vector<std::pair<std::string, ValueId>> named;
   for (const std::string& name : taps) {
     const ValueId v = graph.Find(name);
-    if (v == kNoValue) Fail(ErrorCode::kInvalidArgument, "session: the model has no value '", name, "'");
+    if (v == kNoValue)
+      Fail(ErrorCode::kInvalidArgument, "session: the model has no value '", name, "'");
     options.taps.push_back(v);
     named.emplace_back(name, v);
   }
@@ -61,13 +63,16 @@ std::vector<Array> Session::Run(const std::vector<Array>& inputs) const {
   std::vector<TensorView> views;
   for (ValueId v : graph.inputs) {
     const std::string& name = graph.value(v).name;
-    const auto it = std::find_if(inputs.begin(), inputs.end(), [&](const Array& a) { return a.name == name; });
-    if (it == inputs.end()) Fail(ErrorCode::kInvalidArgument, "run: input '", name, "' was not given");
+    const auto it =
+        std::find_if(inputs.begin(), inputs.end(), [&](const Array& a) { return a.name == name; });
+    if (it == inputs.end())
+      Fail(ErrorCode::kInvalidArgument, "run: input '", name, "' was not given");
     views.push_back(ViewOf(*it));
   }
   for (const Array& a : inputs) {
     const ValueId v = graph.Find(a.name);
-    if (v == kNoValue || std::find(graph.inputs.begin(), graph.inputs.end(), v) == graph.inputs.end()) {
+    if (v == kNoValue ||
+        std::find(graph.inputs.begin(), graph.inputs.end(), v) == graph.inputs.end()) {
       Fail(ErrorCode::kInvalidArgument, "run: the model has no input '", a.name, "'");
     }
   }

@@ -11,7 +11,7 @@ namespace octet {
 // Ordered by preference: a kernel of a higher level is taken where the CPU has it.
 enum class Isa : uint8_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3 };
 
-[[nodiscard]] std::string_view IsaName(Isa isa);  // "portable", "avx2", "avxvnni", "avx512vnni"
+[[nodiscard]] std::string_view IsaName(Isa isa);    // "portable", "avx2", "avxvnni", "avx512vnni"
 [[nodiscard]] Isa ParseIsa(std::string_view name);  // throws kInvalidArgument, naming the choices
 
 // The levels this machine can execute, lowest first; always holds kPortable. avxvnni is not implied

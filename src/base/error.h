@@ -22,11 +22,11 @@ template <typename... Args>
 }
 
 // An invariant of Octet itself; what depends on the caller's data gets a Fail() with its own words.
-#define OCTET_INVARIANT(condition)                                                              \
-  do {                                                                                          \
-    if (!(condition))                                                                           \
-      ::octet::Fail(::octet::ErrorCode::kInternal, __FILE__, ":", __LINE__, ": broken invariant: ", \
-                    #condition);                                                                \
+#define OCTET_INVARIANT(condition)                                          \
+  do {                                                                      \
+    if (!(condition))                                                       \
+      ::octet::Fail(::octet::ErrorCode::kInternal, __FILE__, ":", __LINE__, \
+                    ": broken invariant: ", #condition);                    \
   } while (false)
 
 }  // namespace octet

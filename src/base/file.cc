@@ -93,9 +93,10 @@ void AtomicFile::Commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) FailIo("cannot write", path_);
   ::close(fd_);
   fd_ = -1;
-  // The rename itself is durable once the folder is; where a folder cannot be synced, nothing is lost
-  // but that.
-  const auto folder = path_.parent_path().empty() ? std::filesystem::path(".") : path_.parent_path();
+  // The rename itself is durable once the folder is; where a folder cannot be synced, nothing is
+  // lost but that.
+  const auto folder =
+      path_.parent_path().empty() ? std::filesystem::path(".") : path_.parent_path();
   const Descriptor dir{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (dir.fd >= 0) ::fsync(dir.fd);
 }

@@ -12,8 +12,8 @@
 
 namespace octet {
 
-// A read-only mapping of a whole file. An empty file maps to an empty span. Truncating the file while it
-// is mapped is the caller's hazard (SIGBUS), as with every mmap.
+// A read-only mapping of a whole file. An empty file maps to an empty span. Truncating the file
+// while it is mapped is the caller's hazard (SIGBUS), as with every mmap.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);  // throws kIo, naming path and cause
@@ -30,8 +30,9 @@ class MappedFile {
 
 [[nodiscard]] std::string ReadFile(const std::filesystem::path& path);  // throws kIo
 
-// Writes to a temporary name in the same folder, fsyncs, renames. Whatever fails (folder missing, no
-// permission, disk full), the old file is still there whole and the temporary is gone. Throws kIo.
+// Writes to a temporary name in the same folder, fsyncs, renames. Whatever fails (folder missing,
+// no permission, disk full), the old file is still there whole and the temporary is gone. Throws
+// kIo.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

@@ -23,7 +23,8 @@ struct PatternInterval {
   return (bin & 0x8000) == 0 ? PatternInterval{near, far} : PatternInterval{-far, -near};
 }
 
-// Nonzero bins by ascending value: negative ones (whose patterns run the other way), then positive ones.
+// Nonzero bins by ascending value: negative ones (whose patterns run the other way), then positive
+// ones.
 [[nodiscard]] inline std::vector<PatternHistogram::Entry> BinsByValue(
     const PatternHistogram& histogram) {
   const auto entries = histogram.NonZero();

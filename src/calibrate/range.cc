@@ -50,7 +50,8 @@ RangeChoice PercentileRange(const Problem& problem, double percentile) {
     return problem.Evaluate(density.Quantile(left_out / 2), density.Quantile(1 - left_out / 2),
                             RangeMethod::kPercentile);
   }
-  // The least t with at most the given share outside of [-t, t]; bisected down to a float's precision.
+  // The least t with at most the given share outside of [-t, t]; bisected down to a float's
+  // precision.
   double low = 0;
   double high = std::max(std::fabs(density.min()), std::fabs(density.max()));
   for (int i = 0; i < 64 && high > low; ++i) {
@@ -64,9 +65,10 @@ RangeChoice PercentileRange(const Problem& problem, double percentile) {
   return problem.Evaluate(-high, high, RangeMethod::kPercentile);
 }
 
-// Search over lo and hi. The error is nearly (range^2 / 12 steps^2) plus two clipping terms: convex in
-// (lo, hi), with a ripple from how the values fall on the grid. So: descend along three directions (both
-// ends, hi, lo) in factors of sqrt(2), then in ever smaller factors until the ripple is all that is left.
+// Search over lo and hi. The error is nearly (range^2 / 12 steps^2) plus two clipping terms: convex
+// in (lo, hi), with a ripple from how the values fall on the grid. So: descend along three
+// directions (both ends, hi, lo) in factors of sqrt(2), then in ever smaller factors until the
+// ripple is all that is left.
 RangeChoice MseRange(const Problem& problem) {
   RangeChoice best = problem.MinMax();
   best.method = RangeMethod::kMse;
@@ -91,7 +93,7 @@ RangeChoice MseRange(const Problem& problem) {
   };
   constexpr double kCoarse = 1.4142135623730951;
   constexpr double kSmallest = 0x1p-40;  // of the whole range: beyond any outlier worth keeping
-  constexpr double kHopeless = 16;       // times the best: clipping has set in, less cannot be better
+  constexpr double kHopeless = 16;  // times the best: clipping has set in, less cannot be better
   for (int round = 0; round < 4; ++round) {
     const double before = best.mse;
     for (const Direction direction : directions) {
@@ -176,10 +178,18 @@ RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statisti
   const Problem problem{density, format, symmetric, name};
   RangeChoice choice;
   switch (estimator.method) {
-    case RangeMethod::kMinMax: choice = problem.MinMax(); break;
-    case RangeMethod::kPercentile: choice = PercentileRange(problem, estimator.percentile); break;
-    case RangeMethod::kMse: choice = MseRange(problem); break;
-    case RangeMethod::kEntropy: choice = EntropyRange(problem); break;
+    case RangeMethod::kMinMax:
+      choice = problem.MinMax();
+      break;
+    case RangeMethod::kPercentile:
+      choice = PercentileRange(problem, estimator.percentile);
+      break;
+    case RangeMethod::kMse:
+      choice = MseRange(problem);
+      break;
+    case RangeMethod::kEntropy:
+      choice = EntropyRange(problem);
+      break;
     case RangeMethod::kAuto: {
       choice = problem.MinMax();
       const RangeChoice clipped = MseRange(problem);

@@ -1,7 +1,8 @@
 // Range estimators: from the statistics of a value to the interval its quantization grid covers.
 //
-// All of them read the pattern histogram alone. Inside a bin values are taken as spread evenly; the outermost
-// bins are cut at the exact extrema, so a plateau at the largest value (Relu6) and the spike at 0 are exact.
+// All of them read the pattern histogram alone. Inside a bin values are taken as spread evenly; the
+// outermost bins are cut at the exact extrema, so a plateau at the largest value (Relu6) and the
+// spike at 0 are exact.
 #pragma once
 
 #include <string>
@@ -21,23 +22,24 @@ enum class RangeMethod : uint8_t {
   kAuto,        // kMse where it beats kMinMax by more than kAutoMargin, otherwise kMinMax
 };
 
-// Below this relative gain in expected error the whole range is kept: the histogram knows the error of a grid
-// to about this, and what lies beyond the calibration set is clipped least.
+// Below this relative gain in expected error the whole range is kept: the histogram knows the error
+// of a grid to about this, and what lies beyond the calibration set is clipped least.
 inline constexpr double kAutoMargin = 0.01;
 
 struct RangeEstimator {
   RangeMethod method = RangeMethod::kAuto;
   double percentile = 99.99;  // of kPercentile; 50 < p <= 100
 
-  // "minmax", "percentile" (99.99), "percentile:99.9", "mse", "entropy", "auto". Throws kInvalidArgument.
+  // "minmax", "percentile" (99.99), "percentile:99.9", "mse", "entropy", "auto". Throws
+  // kInvalidArgument.
   [[nodiscard]] static RangeEstimator Parse(std::string_view text);
   [[nodiscard]] std::string Name() const;
   friend bool operator==(const RangeEstimator&, const RangeEstimator&) = default;
 };
 
 struct RangeChoice {
-  float lo = 0;  // <= 0
-  float hi = 0;  // >= 0; symmetric: hi == -lo
+  float lo = 0;                               // <= 0
+  float hi = 0;                               // >= 0; symmetric: hi == -lo
   RangeMethod method = RangeMethod::kMinMax;  // the one taken: never kAuto
   double mse = 0;               // expected (x - Q(x))^2 on the grid of these parameters
   double clipped_fraction = 0;  // of all elements: outside [lo, hi]

@@ -33,8 +33,8 @@ double EntropyThreshold(const ValueDensity& density, IntFormat format, bool symm
   double inside = density.zeros();
   for (size_t j = 0; j < bins; ++j) {
     const double edge = absmax * static_cast<double>(j + 1) / static_cast<double>(bins);
-    const double now = j + 1 == bins ? density.count()
-                                     : density.count() - density.CountOutside(-edge, edge);
+    const double now =
+        j + 1 == bins ? density.count() : density.count() - density.CountOutside(-edge, edge);
     // A difference of two large sums: what is below their rounding is no element.
     const double own = now - inside;
     count[j] = own > density.count() * 0x1p-48 ? own : 0;

@@ -36,8 +36,8 @@ ValueStatistics StatisticsOf(const std::vector<float>& x) {
   return value;
 }
 
-RangeChoice Estimate(const std::vector<float>& x, std::string_view estimator, IntFormat format = kUint8,
-                     bool symmetric = false) {
+RangeChoice Estimate(const std::vector<float>& x, std::string_view estimator,
+                     IntFormat format = kUint8, bool symmetric = false) {
   return EstimateRange("x", StatisticsOf(x), RangeEstimator::Parse(estimator), format, symmetric);
 }
 
@@ -45,8 +45,8 @@ double RawMse(const std::vector<float>& x, const ScaleZero& grid, IntFormat form
   double sum = 0;
   for (float v : x) {
     const int32_t q = QuantizeOne(v, grid.scale, grid.zero_point, format.qmin(), format.qmax());
-    const double e = static_cast<double>(v) -
-                     static_cast<double>(DequantizeOne(q, grid.scale, grid.zero_point));
+    const double e =
+        static_cast<double>(v) - static_cast<double>(DequantizeOne(q, grid.scale, grid.zero_point));
     sum += e * e;
   }
   return sum / static_cast<double>(x.size());
@@ -58,7 +58,9 @@ struct Distribution {
 };
 
 std::vector<Distribution> Distributions(size_t n) {
-  const auto heavy = [](std::mt19937& random) { return std::student_t_distribution<float>(3)(random); };
+  const auto heavy = [](std::mt19937& random) {
+    return std::student_t_distribution<float>(3)(random);
+  };
   return {
       {"normal", Draw(n, 1, Gauss)},
       {"relu", Draw(n, 2, [](auto& r) { return std::max(0.0F, Gauss(r)); })},
@@ -68,20 +70,21 @@ std::vector<Distribution> Distributions(size_t n) {
       {"negative", Draw(n, 6, [](auto& r) { return -std::exp(Gauss(r)); })},
       {"outliers", Draw(n, 7, [](auto& r) { return Gauss(r) * (r() % 1000 == 0 ? 50.0F : 1.0F); })},
       {"offset", Draw(n, 8, [](auto& r) { return 100 + Gauss(r); })},
-      {"uniform", Draw(n, 9, [](auto& r) { return std::uniform_real_distribution<float>(-1, 3)(r); })},
+      {"uniform",
+       Draw(n, 9, [](auto& r) { return std::uniform_real_distribution<float>(-1, 3)(r); })},
   };
 }
 
 TEST(RangeEstimator, ParsesAndNames) {
-  for (const char* name : {"minmax", "percentile", "percentile:99.9", "mse", "entropy", "auto",
-                           "percentile:100"}) {
+  for (const char* name :
+       {"minmax", "percentile", "percentile:99.9", "mse", "entropy", "auto", "percentile:100"}) {
     EXPECT_EQ(RangeEstimator::Parse(name).Name(), name);
   }
   EXPECT_EQ(RangeEstimator::Parse("percentile").percentile, 99.99);
   EXPECT_EQ(RangeEstimator::Parse("percentile:99.99").Name(), "percentile");
   EXPECT_EQ(RangeEstimator().Name(), "auto");
-  for (const char* name : {"", "max", "percentile:", "percentile:50", "percentile:101", "percentile:99x",
-                           "percentile:nan", "mse:2", "minmax ", ":"}) {
+  for (const char* name : {"", "max", "percentile:", "percentile:50", "percentile:101",
+                           "percentile:99x", "percentile:nan", "mse:2", "minmax ", ":"}) {
     try {
       (void)RangeEstimator::Parse(name);
       ADD_FAILURE() << name;
@@ -108,8 +111,8 @@ TEST(MinMax, IsExact) {
   EXPECT_EQ(symmetric.grid.scale, 3 / 127.0F);
 }
 
-// A bin is at most 2^-7 of its value wide, so is the error of a quantile. 20,000 samples: the ranks of the
-// exact quantiles are whole.
+// A bin is at most 2^-7 of its value wide, so is the error of a quantile. 20,000 samples: the ranks
+// of the exact quantiles are whole.
 TEST(Percentile, MatchesSortedData) {
   for (const auto& [name, x] : Distributions(20000)) {
     SCOPED_TRACE(name);
@@ -133,11 +136,12 @@ TEST(Percentile, MatchesSortedData) {
   }
 }
 
-// What the histogram expects against what the data give, on the same grid. 100,000 samples measure an MSE to
-// sqrt(0.8 / n) = 0.3 % (kurtosis of a uniform error); beyond, the data are not even within a bin: 3 % in all.
-// "offset" is the worst case: at 100 a bin is h = 0.5 wide against a deviation of 1. Where its tail is cut,
-// taking it as even inside a bin adds h^2/12 = 0.02 to squares of 0.53 per element (4 %), and shifts it outwards
-// by slope x h^2/12 = 0.04, times twice the distance of 0.6 (9 %).
+// What the histogram expects against what the data give, on the same grid. 100,000 samples measure
+// an MSE to sqrt(0.8 / n) = 0.3 % (kurtosis of a uniform error); beyond, the data are not even
+// within a bin: 3 % in all. "offset" is the worst case: at 100 a bin is h = 0.5 wide against a
+// deviation of 1. Where its tail is cut, taking it as even inside a bin adds h^2/12 = 0.02 to
+// squares of 0.53 per element (4 %), and shifts it outwards by slope x h^2/12 = 0.04, times twice
+// the distance of 0.6 (9 %).
 TEST(ExpectedMse, MatchesTheData) {
   for (const auto& [name, x] : Distributions(100000)) {
     const ValueStatistics statistics = StatisticsOf(x);
@@ -156,8 +160,9 @@ TEST(ExpectedMse, MatchesTheData) {
 }
 
 TEST(ExpectedMse, SpikesAreExact) {
-  // A plateau at the largest value and exact zeros: Relu6 over data that are all cut. Both are on the grid, or
-  // off it by the rounding of the scale alone: 255 (6 / 255) differs from 6 by less than an ulp of 6, 2^-21.
+  // A plateau at the largest value and exact zeros: Relu6 over data that are all cut. Both are on
+  // the grid, or off it by the rounding of the scale alone: 255 (6 / 255) differs from 6 by less
+  // than an ulp of 6, 2^-21.
   std::vector<float> x(1000, 0.0F);
   std::fill(x.begin(), x.begin() + 400, 6.0F);
   EXPECT_LT(Estimate(x, "minmax").mse, 0x1p-42);
@@ -171,9 +176,9 @@ TEST(ExpectedMse, SpikesAreExact) {
   EXPECT_DOUBLE_EQ(ExpectedMse(StatisticsOf(x), grid, IntFormat::Parse("uint2")), 0.4 * 9);
 }
 
-// The chosen range against brute force over the data: 60 x 60 ends, evenly spaced up to the extrema. The
-// histogram may mistake the error by the 3 % derived above (at 8 bits; ripple and all), so the choice may be
-// that much above the best, and is allowed to be below it.
+// The chosen range against brute force over the data: 60 x 60 ends, evenly spaced up to the
+// extrema. The histogram may mistake the error by the 3 % derived above (at 8 bits; ripple and
+// all), so the choice may be that much above the best, and is allowed to be below it.
 TEST(Mse, AsGoodAsBruteForceOverTheData) {
   constexpr int kGrid = 60;
   for (const auto& [name, x] : Distributions(4000)) {
@@ -193,8 +198,8 @@ TEST(Mse, AsGoodAsBruteForceOverTheData) {
           } else if (whole.hi == 0 && i > 1) {
             continue;
           }
-          const ScaleZero grid =
-              symmetric ? ScaleZero{ChooseSymmetric(hi, format), 0} : ChooseAsymmetric(lo, hi, format);
+          const ScaleZero grid = symmetric ? ScaleZero{ChooseSymmetric(hi, format), 0}
+                                           : ChooseAsymmetric(lo, hi, format);
           best = std::min(best, RawMse(x, grid, format));
         }
       }
@@ -204,10 +209,11 @@ TEST(Mse, AsGoodAsBruteForceOverTheData) {
   }
 }
 
-// N = 3.2 million values of variance 1 and one outlier v. On a range of width R they err by R^2 / A, A =
-// 12 x 255^2 (symmetric, R the larger end: 12 x 127^2), as long as the step is below the deviation; cutting the
-// outlier costs (v + L - R)^2 / N, L what the range keeps on the other side (symmetric: none). The sum is least at
-// R = (v + L) A / (A + N). The minimum is flat: an R 5 % off costs 0.25 % of error, about what the ripple is.
+// N = 3.2 million values of variance 1 and one outlier v. On a range of width R they err by R^2 /
+// A, A = 12 x 255^2 (symmetric, R the larger end: 12 x 127^2), as long as the step is below the
+// deviation; cutting the outlier costs (v + L - R)^2 / N, L what the range keeps on the other side
+// (symmetric: none). The sum is least at R = (v + L) A / (A + N). The minimum is flat: an R 5 % off
+// costs 0.25 % of error, about what the ripple is.
 TEST(Mse, BalancesAnOutlierAgainstTheBulk) {
   ValueStatistics bulk = StatisticsOf(Draw(100000, 16, Gauss));
   for (int i = 0; i < 5; ++i) bulk.Merge(ValueStatistics(bulk));
@@ -217,7 +223,8 @@ TEST(Mse, BalancesAnOutlierAgainstTheBulk) {
     ValueStatistics value = bulk;
     value.Merge(StatisticsOf({outlier}));
     const double v = std::fabs(outlier);
-    const RangeChoice choice = EstimateRange("x", value, RangeEstimator::Parse("mse"), kUint8, false);
+    const RangeChoice choice =
+        EstimateRange("x", value, RangeEstimator::Parse("mse"), kUint8, false);
     const double other = outlier > 0 ? -choice.lo : choice.hi;
     EXPECT_GT(other, 3);
     EXPECT_LT(other, 6);
@@ -228,7 +235,8 @@ TEST(Mse, BalancesAnOutlierAgainstTheBulk) {
     const double symmetric = v * 193548 / (193548 + kN);
     EXPECT_NEAR(both.hi, symmetric, 0.05 * symmetric);
   }
-  // An outlier of 10,000 costs 31 per value if cut; kept, at most 1, the variance: it stays nearly whole.
+  // An outlier of 10,000 costs 31 per value if cut; kept, at most 1, the variance: it stays nearly
+  // whole.
   bulk.Merge(StatisticsOf({1e4F}));
   EXPECT_GT(EstimateRange("x", bulk, RangeEstimator::Parse("mse"), kUint8, false).hi, 9000);
 }
@@ -240,7 +248,8 @@ TEST(Auto, TakesTheSmallerErrorAndSaysWhich) {
   EXPECT_EQ(clipped.method, RangeMethod::kMse);
   EXPECT_LT(clipped.mse, Estimate(x, "minmax").mse);
   EXPECT_GT(clipped.clipped_fraction, 0);
-  const auto uniform = Draw(100000, 12, [](auto& r) { return std::uniform_real_distribution<float>(0, 1)(r); });
+  const auto uniform =
+      Draw(100000, 12, [](auto& r) { return std::uniform_real_distribution<float>(0, 1)(r); });
   const RangeChoice whole = Estimate(uniform, "auto");
   EXPECT_EQ(whole.method, RangeMethod::kMinMax);
   EXPECT_EQ(whole.clipped_fraction, 0);
@@ -332,21 +341,33 @@ TEST(Entropy, CutsOutliersAndKeepsUniformData) {
 TEST(EstimateRange, PropertiesOverOddData) {
   const float denormal = std::numeric_limits<float>::denorm_min();
   const std::vector<std::vector<float>> data = {
-      {0},          {-0.0F},         {1},           {-1},
-      {kMax},       {-kMax, kMax},   {denormal},    {-denormal, denormal, 1e-38F},
-      {0, denormal, kMax},           {1e-30F, 2e-30F, -3e-30F},
-      Draw(1000, 14, [](auto& r) {
-        return static_cast<float>(static_cast<int>(r() % 256) - 128);  // on a grid already
-      }),
-      Draw(1000, 15, [](auto& r) { return std::ldexp(Gauss(r), static_cast<int>(r() % 200) - 100); })};
+      {0},
+      {-0.0F},
+      {1},
+      {-1},
+      {kMax},
+      {-kMax, kMax},
+      {denormal},
+      {-denormal, denormal, 1e-38F},
+      {0, denormal, kMax},
+      {1e-30F, 2e-30F, -3e-30F},
+      Draw(1000, 14,
+           [](auto& r) {
+             return static_cast<float>(static_cast<int>(r() % 256) - 128);  // on a grid already
+           }),
+      Draw(1000, 15,
+           [](auto& r) { return std::ldexp(Gauss(r), static_cast<int>(r() % 200) - 100); })};
   for (size_t i = 0; i < data.size(); ++i) {
     const auto [least, most] = std::minmax_element(data[i].begin(), data[i].end());
-    for (const char* estimator : {"minmax", "percentile", "percentile:60", "mse", "entropy", "auto"}) {
-      for (const char* format_name : {"uint8", "int8", "int8-narrow", "int4", "uint2", "int2-narrow"}) {
+    for (const char* estimator :
+         {"minmax", "percentile", "percentile:60", "mse", "entropy", "auto"}) {
+      for (const char* format_name :
+           {"uint8", "int8", "int8-narrow", "int4", "uint2", "int2-narrow"}) {
         const IntFormat format = IntFormat::Parse(format_name);
         for (const bool symmetric : {false, true}) {
           if (symmetric && !format.is_signed) continue;
-          SCOPED_TRACE(Cat("data ", i, " ", estimator, " ", format_name, symmetric ? " symmetric" : ""));
+          SCOPED_TRACE(
+              Cat("data ", i, " ", estimator, " ", format_name, symmetric ? " symmetric" : ""));
           const RangeChoice c = Estimate(data[i], estimator, format, symmetric);
           EXPECT_LE(c.lo, 0);
           EXPECT_GE(c.hi, 0);
@@ -371,7 +392,8 @@ TEST(EstimateRange, RefusesBrokenDataNamingTheValue) {
   const auto expect = [](const std::vector<float>& x, const std::string& words) {
     for (const char* estimator : {"minmax", "auto"}) {
       try {
-        (void)EstimateRange("conv3_out", StatisticsOf(x), RangeEstimator::Parse(estimator), kUint8, false);
+        (void)EstimateRange("conv3_out", StatisticsOf(x), RangeEstimator::Parse(estimator), kUint8,
+                            false);
         ADD_FAILURE() << words;
       } catch (const Error& error) {
         EXPECT_EQ(error.code(), ErrorCode::kBadData);

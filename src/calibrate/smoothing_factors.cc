@@ -12,15 +12,16 @@ namespace {
 
 std::span<const float> Floats(const TensorView& weight, int least_rank, std::string_view subject) {
   if (weight.dtype != DType::kFloat32 || weight.shape.rank() < least_rank) {
-    Fail(ErrorCode::kInvalidArgument, subject, ": weight is ", NameOf(weight.dtype), " ", weight.shape,
-         "; expected float32 of rank at least ", least_rank);
+    Fail(ErrorCode::kInvalidArgument, subject, ": weight is ", NameOf(weight.dtype), " ",
+         weight.shape, "; expected float32 of rank at least ", least_rank);
   }
   return weight.data<float>();
 }
 
 void CheckMaxima(std::span<const float> a, std::span<const float> b) {
   if (a.size() != b.size()) {
-    Fail(ErrorCode::kInvalidArgument, "channel factors: ", a.size(), " channels against ", b.size());
+    Fail(ErrorCode::kInvalidArgument, "channel factors: ", a.size(), " channels against ",
+         b.size());
   }
   for (size_t c = 0; c < a.size(); ++c) {
     if (!(std::isfinite(a[c]) && std::isfinite(b[c]) && a[c] >= 0 && b[c] >= 0)) {
@@ -30,7 +31,9 @@ void CheckMaxima(std::span<const float> a, std::span<const float> b) {
   }
 }
 
-float Most(std::span<const float> x) { return x.empty() ? 0 : *std::max_element(x.begin(), x.end()); }
+float Most(std::span<const float> x) {
+  return x.empty() ? 0 : *std::max_element(x.begin(), x.end());
+}
 
 // factor(c) for live channels; 1, drawn into the interval of the live factors, for dead ones.
 std::vector<float> LiveFactors(std::span<const float> a, std::span<const float> b,
@@ -104,7 +107,8 @@ std::vector<float> LinearOutputChannelMax(const TensorView& weight, LinearLayout
 
 void MaxInto(std::span<float> into, std::span<const float> other) {
   if (into.size() != other.size()) {
-    Fail(ErrorCode::kInvalidArgument, "channel maxima: ", other.size(), " channels into ", into.size());
+    Fail(ErrorCode::kInvalidArgument, "channel maxima: ", other.size(), " channels into ",
+         into.size());
   }
   for (size_t c = 0; c < into.size(); ++c) into[c] = std::max(into[c], other[c]);
 }
@@ -121,7 +125,8 @@ std::vector<float> SmoothingFactors(std::span<const float> activation_max,
   const auto factor = [&](size_t c) {
     const double a = std::max(activation_max[c], least_a);
     const double w = std::max(weight_max[c], kSmoothingFloor);
-    return std::max(static_cast<float>(std::pow(a, alpha) / std::pow(w, 1 - alpha)), kSmoothingFloor);
+    return std::max(static_cast<float>(std::pow(a, alpha) / std::pow(w, 1 - alpha)),
+                    kSmoothingFloor);
   };
   if (options.compat_smoothquant) {
     std::vector<float> s(activation_max.size());

@@ -30,8 +30,8 @@ TEST(SmoothingFactors, SpecVector) {
   for (size_t i = 0; i < 6; ++i) {
     EXPECT_NEAR(w.data<float>()[i] * original[i % 3], smoothed[i], 5e-7) << i;
   }
-  // The clamp hazard of the third channel does not exist here: it is dead, and 1.118 is the nearest live
-  // factor to 1.
+  // The clamp hazard of the third channel does not exist here: it is dead, and 1.118 is the nearest
+  // live factor to 1.
   const auto s = SmoothingFactors(a, w_max, {});
   EXPECT_EQ(s[0], original[0]);
   EXPECT_EQ(s[1], original[1]);
@@ -59,10 +59,12 @@ TEST(SmoothingFactors, ClampsBothSides) {
 TEST(SmoothingFactors, DeadChannelsGetOneOrTheNearestLiveFactor) {
   EXPECT_THAT(SmoothingFactors(std::vector<float>{100, 0, 1}, std::vector<float>{1, 1, 4}, {}),
               ElementsAre(10, 1, .5F));
-  EXPECT_THAT(SmoothingFactors(std::vector<float>{1e-4F, 1e-4F, 0}, std::vector<float>{1, 1, 1}, {}),
-              ElementsAre(1e-2F, 1e-2F, 1e-2F));
-  EXPECT_THAT(SmoothingFactors(std::vector<float>{100, 1, 100}, std::vector<float>{1, 1, 1e-6F}, {}),
-              ElementsAre(10, 1, 1));
+  EXPECT_THAT(
+      SmoothingFactors(std::vector<float>{1e-4F, 1e-4F, 0}, std::vector<float>{1, 1, 1}, {}),
+      ElementsAre(1e-2F, 1e-2F, 1e-2F));
+  EXPECT_THAT(
+      SmoothingFactors(std::vector<float>{100, 1, 100}, std::vector<float>{1, 1, 1e-6F}, {}),
+      ElementsAre(10, 1, 1));
   EXPECT_THAT(SmoothingFactors(std::vector<float>{0, 0}, std::vector<float>{1, 1}, {}),
               ElementsAre(1, 1));
   EXPECT_TRUE(SmoothingFactors({}, {}, {}).empty());
@@ -77,7 +79,8 @@ TEST(SmoothingFactors, AlwaysPositiveAndFinite) {
     std::vector<float> w(4);
     for (float& v : a) v = random() % 8 == 0 ? 0 : std::exp2(exponent(random));
     for (float& v : w) v = random() % 8 == 0 ? 0 : std::exp2(exponent(random));
-    for (const auto& s : {SmoothingFactors(a, w, {.alpha = alpha(random)}), EqualizationFactors(a, w)}) {
+    for (const auto& s :
+         {SmoothingFactors(a, w, {.alpha = alpha(random)}), EqualizationFactors(a, w)}) {
       for (float v : s) EXPECT_TRUE(std::isfinite(v) && v > 0 && std::isfinite(1 / v)) << v;
     }
   }
@@ -113,7 +116,8 @@ TEST(ChannelMax, ConvOfAnyGroups) {
   struct Case {
     int64_t oc, ic, groups;
   };
-  for (const Case& c : {Case{6, 4, 1}, Case{6, 4, 2}, Case{4, 4, 4}, Case{8, 4, 4}, Case{1, 3, 1}}) {
+  for (const Case& c :
+       {Case{6, 4, 1}, Case{6, 4, 2}, Case{4, 4, 4}, Case{8, 4, 4}, Case{1, 3, 1}}) {
     const int64_t per_group = c.ic / c.groups;
     Tensor w(DType::kFloat32, Shape{c.oc, per_group, 3, 2});
     for (float& v : w.mutable_data<float>()) v = normal(random);
@@ -123,7 +127,8 @@ TEST(ChannelMax, ConvOfAnyGroups) {
       for (int64_t i = 0; i < per_group; ++i) {
         for (int64_t k = 0; k < 6; ++k) {
           const int64_t channel = o / (c.oc / c.groups) * per_group + i;
-          const float v = std::fabs(w.data<float>()[static_cast<size_t>((o * per_group + i) * 6 + k)]);
+          const float v =
+              std::fabs(w.data<float>()[static_cast<size_t>((o * per_group + i) * 6 + k)]);
           auto& in = expected[static_cast<size_t>(channel)];
           auto& out = expected_out[static_cast<size_t>(o)];
           in = std::max(in, v);
@@ -138,12 +143,17 @@ TEST(ChannelMax, ConvOfAnyGroups) {
 
 TEST(ChannelMax, LinearOfBothLayouts) {
   const Tensor kn = Tensor::Of<float>(Shape{2, 3}, {1, -2, 3, -4, 5, 6});  // K = 2, N = 3
-  EXPECT_THAT(LinearInputChannelMax(kn.view(), LinearLayout::kInputsByOutputs, "w"), ElementsAre(3, 6));
-  EXPECT_THAT(LinearOutputChannelMax(kn.view(), LinearLayout::kInputsByOutputs, "w"), ElementsAre(4, 5, 6));
-  EXPECT_THAT(LinearInputChannelMax(kn.view(), LinearLayout::kOutputsByInputs, "w"), ElementsAre(4, 5, 6));
-  EXPECT_THAT(LinearOutputChannelMax(kn.view(), LinearLayout::kOutputsByInputs, "w"), ElementsAre(3, 6));
+  EXPECT_THAT(LinearInputChannelMax(kn.view(), LinearLayout::kInputsByOutputs, "w"),
+              ElementsAre(3, 6));
+  EXPECT_THAT(LinearOutputChannelMax(kn.view(), LinearLayout::kInputsByOutputs, "w"),
+              ElementsAre(4, 5, 6));
+  EXPECT_THAT(LinearInputChannelMax(kn.view(), LinearLayout::kOutputsByInputs, "w"),
+              ElementsAre(4, 5, 6));
+  EXPECT_THAT(LinearOutputChannelMax(kn.view(), LinearLayout::kOutputsByInputs, "w"),
+              ElementsAre(3, 6));
   const Tensor batched = Tensor::Of<float>(Shape{2, 2, 1}, {1, 2, 3, -4});
-  EXPECT_THAT(LinearInputChannelMax(batched.view(), LinearLayout::kInputsByOutputs, "w"), ElementsAre(3, 4));
+  EXPECT_THAT(LinearInputChannelMax(batched.view(), LinearLayout::kInputsByOutputs, "w"),
+              ElementsAre(3, 4));
 }
 
 TEST(ChannelMax, NamesTheWeight) {

@@ -15,8 +15,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 bool IsNonFiniteBin(size_t bin) { return (bin & 0x7f80) == 0x7f80; }
 
-// Counts by bin into a table of this thread, all zero between calls. Two tables by turns: equal neighbours
-// (the zeros after a Relu) would otherwise wait for each other's store. Returns the non-finite elements.
+// Counts by bin into a table of this thread, all zero between calls. Two tables by turns: equal
+// neighbours (the zeros after a Relu) would otherwise wait for each other's store. Returns the
+// non-finite elements.
 uint64_t CountPatterns(std::span<const float> values, PatternHistogram& histogram) {
   constexpr size_t kBins = PatternHistogram::kBins;
   constexpr size_t kFewest = 32768;  // below it, sweeping the tables costs more than it saves
@@ -74,8 +75,8 @@ struct Moments {
   }
 };
 
-// Adds a row of one channel. Element i is summed in lane i % 8, lanes are added in order: the order is the
-// same with and without vector instructions. kAllFinite false leaves NaN and infinity out.
+// Adds a row of one channel. Element i is summed in lane i % 8, lanes are added in order: the order
+// is the same with and without vector instructions. kAllFinite false leaves NaN and infinity out.
 template <bool kAllFinite>
 void TakeRow(std::span<const float> row, Moments& moments) {
   constexpr size_t kLanes = 8;
@@ -176,7 +177,8 @@ ValueStatistics::ValueStatistics(int channel_axis, int64_t channels) : channel_a
   sum_sq_.resize(n);
 }
 
-void ValueStatistics::Update(std::span<const float> values, const Extents& extents, int64_t samples) {
+void ValueStatistics::Update(std::span<const float> values, const Extents& extents,
+                             int64_t samples) {
   if (extents.channels != channels()) {
     Fail(ErrorCode::kInvalidArgument, "statistics: ", extents.channels, " channels; expected ",
          channels());
@@ -242,7 +244,8 @@ std::vector<float> ValueStatistics::ChannelAbsMax() const {
   std::vector<float> absmax(minimum_.size());
   for (size_t c = 0; c < absmax.size(); ++c) {
     // Without elements minimum is above maximum.
-    absmax[c] = minimum_[c] > maximum_[c] ? 0 : std::max(std::fabs(minimum_[c]), std::fabs(maximum_[c]));
+    absmax[c] =
+        minimum_[c] > maximum_[c] ? 0 : std::max(std::fabs(minimum_[c]), std::fabs(maximum_[c]));
   }
   return absmax;
 }

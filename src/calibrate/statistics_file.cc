@@ -5,9 +5,11 @@
 //   samples   JSON array of strings, sorted
 // and five tensors for every value NAME of C channels:
 //   NAME/about    int64  (2)        channel axis, or -1; number of NaN and infinite elements
-//   NAME/extrema  float32 (2, C)    minima, maxima; infinity, -infinity for a channel without elements
+//   NAME/extrema  float32 (2, C)    minima, maxima; infinity, -infinity for a channel without
+//                 elements
 //   NAME/sums     uint64 (2, C, 4)  sums, sums of squares, in the words of numerics/fixed_sum.h
-//   NAME/bins     uint16 (n)        top 16 bits of the float32 pattern, ascending, where the count is not 0
+//   NAME/bins     uint16 (n)        top 16 bits of the float32 pattern, ascending, where the count
+//                 is not 0
 //   NAME/counts   uint64 (n)        elements in these bins
 // The form is canonical: equal statistics are equal bytes, and reading refuses every other form.
 #include <algorithm>
@@ -43,7 +45,8 @@ const std::string& Metadata(const NamedTensors& file, const char* key) {
   return found->second;
 }
 
-// The parsed metadata. Anything but what Dump writes is refused, so that no two texts mean the same.
+// The parsed metadata. Anything but what Dump writes is refused, so that no two texts mean the
+// same.
 nlohmann::json Canonical(const NamedTensors& file, const char* key) {
   const std::string& text = Metadata(file, key);
   nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
@@ -63,8 +66,8 @@ std::span<const T> Find(const NamedTensors& file, const std::string& name, int r
   }
   const Tensor& tensor = found->second;
   if (tensor.dtype() != DTypeOf<T>() || tensor.shape().rank() != rank) {
-    Fail(ErrorCode::kBadFile, "read statistics: tensor '", name, "' is ", NameOf(tensor.dtype()), " ",
-         tensor.shape(), "; expected ", NameOf(DTypeOf<T>()), " of rank ", rank);
+    Fail(ErrorCode::kBadFile, "read statistics: tensor '", name, "' is ", NameOf(tensor.dtype()),
+         " ", tensor.shape(), "; expected ", NameOf(DTypeOf<T>()), " of rank ", rank);
   }
   return tensor.data<T>();
 }
@@ -140,16 +143,17 @@ Statistics Statistics::FromTensors(const NamedTensors& file) {
   std::vector<std::string> names;
   for (const auto& [tensor_name, unused] : file.tensors) {
     const auto slash = tensor_name.rfind('/');
-    const std::string_view suffix =
-        slash == std::string::npos ? std::string_view() : std::string_view(tensor_name).substr(slash);
+    const std::string_view suffix = slash == std::string::npos
+                                        ? std::string_view()
+                                        : std::string_view(tensor_name).substr(slash);
     if (std::find(std::begin(kSuffixes), std::end(kSuffixes), suffix) == std::end(kSuffixes)) {
       Fail(ErrorCode::kBadFile, "read statistics: unexpected tensor '", tensor_name, "'");
     }
     if (suffix == kSuffixes[0]) names.push_back(tensor_name.substr(0, slash));
   }
   if (names.size() * std::size(kSuffixes) != file.tensors.size()) {
-    Fail(ErrorCode::kBadFile, "read statistics: ", file.tensors.size(), " tensors for ", names.size(),
-         " values; expected five each");
+    Fail(ErrorCode::kBadFile, "read statistics: ", file.tensors.size(), " tensors for ",
+         names.size(), " values; expected five each");
   }
 
   for (const std::string& name : names) {

@@ -89,15 +89,20 @@ TEST(StatisticsFile, RefusesHostileContents) {
          f.tensors.erase("none/sums");
          f.tensors["x/sums"] = Tensor::Scalar<float>(1);
        }},
-      {"expected int64 of rank 1", [](auto& f) { f.tensors["none/about"] = Tensor::Scalar<float>(1); }},
+      {"expected int64 of rank 1",
+       [](auto& f) { f.tensors["none/about"] = Tensor::Scalar<float>(1); }},
       {"axis", set("none/about", 0, int64_t{8})},
       {"axis", set("none/about", 0, int64_t{-2})},
       {"axis", set("none/about", 1, int64_t{-1})},
       {"do not fit together", set("a/b/about", 0, int64_t{-1})},
       {"do not fit together",
-       [](auto& f) { f.tensors["none/extrema"] = Tensor(DType::kFloat32, Shape{2, 2}); }},
+       [](auto& f) {
+         f.tensors["none/extrema"] = Tensor(DType::kFloat32, Shape{2, 2});
+       }},
       {"do not fit together",
-       [](auto& f) { f.tensors["none/sums"] = Tensor(DType::kUint64, Shape{2, 1, 3}); }},
+       [](auto& f) {
+         f.tensors["none/sums"] = Tensor(DType::kUint64, Shape{2, 1, 3});
+       }},
       {"do not fit together",
        [](auto& f) { f.tensors["none/counts"] = Tensor(DType::kUint64, Shape{1}); }},
       {"extends from nan", set("none/extrema", 0, nan)},
@@ -139,7 +144,8 @@ TEST(StatisticsFile, CountsThatOverflowAreRefused) {
   EXPECT_THROW((void)Statistics::FromTensors(file), Error);
 }
 
-// Any single byte changed: read back into something that writes the same bytes, or refused with kBadFile.
+// Any single byte changed: read back into something that writes the same bytes, or refused with
+// kBadFile.
 TEST(StatisticsFile, EveryFlippedBitIsRefusedOrCanonical) {
   std::mt19937 random(12);
   int read = 0;

@@ -47,7 +47,8 @@ std::string BytesOf(const Statistics& statistics) {
 }
 
 std::string BytesOf(const ValueStatistics& value) {
-  std::string bytes = Cat(value.channel_axis(), " ", value.elements(), " ", value.non_finite(), " ");
+  std::string bytes =
+      Cat(value.channel_axis(), " ", value.elements(), " ", value.non_finite(), " ");
   const auto append = [&](const auto& span) {
     bytes.append(reinterpret_cast<const char*>(span.data()), span.size_bytes());
   };
@@ -55,12 +56,13 @@ std::string BytesOf(const ValueStatistics& value) {
   append(value.channel_max());
   append(value.channel_sum());
   append(value.channel_sum_sq());
-  for (const auto& entry : value.histogram().NonZero()) bytes += Cat(entry.bin, ":", entry.count, " ");
+  for (const auto& entry : value.histogram().NonZero())
+    bytes += Cat(entry.bin, ":", entry.count, " ");
   return bytes;
 }
 
-// Three values of each layout the counting and summing tell apart: long rows (NCHW), single elements (NHWC,
-// matrices), short rows, no channels.
+// Three values of each layout the counting and summing tell apart: long rows (NCHW), single
+// elements (NHWC, matrices), short rows, no channels.
 struct Layout {
   const char* name;
   std::vector<int64_t> dims;  // of one sample
@@ -160,8 +162,9 @@ TEST(ValueStatistics, SameBytesForEveryBatch) {
       ValueStatistics value(layout.axis, one.channels);
       for (int64_t first = 0; first < kSamples; first += batch) {
         const int64_t n = std::min(batch, kSamples - first);
-        value.Update(std::span(x).subspan(static_cast<size_t>(first * size), static_cast<size_t>(n * size)),
-                     ExtentsOf(Batched(layout, n), layout.axis), n);
+        value.Update(
+            std::span(x).subspan(static_cast<size_t>(first * size), static_cast<size_t>(n * size)),
+            ExtentsOf(Batched(layout, n), layout.axis), n);
       }
       if (batch == 1) expected = BytesOf(value);
       EXPECT_EQ(BytesOf(value), expected) << "batch " << batch;
@@ -178,7 +181,8 @@ TEST(ValueStatistics, NonFiniteIsCountedAndLeftOut) {
     x[0] = std::nanf("");
     x[x.size() / 2] = kInfinity;
     x.back() = -kInfinity;
-    // 0 adds nothing to the sums; the extrema of these data lie elsewhere, but where a channel is short.
+    // 0 adds nothing to the sums; the extrema of these data lie elsewhere, but where a channel is
+    // short.
     clean[0] = clean[x.size() / 2] = clean.back() = 0;
     ValueStatistics value(layout.axis, extents.channels);
     value.Update(x, extents);
@@ -218,8 +222,8 @@ TEST(ValueStatistics, EmptyValues) {
   EXPECT_EQ(value.max(), 0);
 }
 
-// spec/smoothquant.md 5.0: the port of SmoothQuant to Conv2d took input.view(-1, C) of an NCHW tensor for its
-// channels. The spec's toy: 16 channels, one of them 100 times the others.
+// spec/smoothquant.md 5.0: the port of SmoothQuant to Conv2d took input.view(-1, C) of an NCHW
+// tensor for its channels. The spec's toy: 16 channels, one of them 100 times the others.
 TEST(ChannelAxis, ViewOfNchwIsNotPerChannel) {
   constexpr int64_t kN = 4;
   constexpr size_t kC = 16;
@@ -236,14 +240,15 @@ TEST(ChannelAxis, ViewOfNchwIsNotPerChannel) {
   statistics.Observe("x", {DType::kFloat32, Shape{kN, kC, 10, 10}, x.data()}, 1, kN);
   const auto truth = statistics.At("x").ChannelAbsMax();
 
-  // Largest of 400 standard normals: above 2 but for 1 in 10^4, below 5 but for 1 in 4000. Each column of the
-  // view has 25 elements of the outlier channel: largest above 80 but for 1 in 10^5.
+  // Largest of 400 standard normals: above 2 but for 1 in 10^4, below 5 but for 1 in 4000. Each
+  // column of the view has 25 elements of the outlier channel: largest above 80 but for 1 in 10^5.
   for (size_t c = 0; c < kC; ++c) {
     EXPECT_GT(viewed[c], 80) << "column " << c;
     EXPECT_GT(truth[c], c == kOutlier ? 200 : 2) << "channel " << c;
     EXPECT_LT(truth[c], c == kOutlier ? 500 : 5) << "channel " << c;
   }
-  // What it means for smoothing: factors of the view hardly differ, true ones differ tenfold (alpha 0.5).
+  // What it means for smoothing: factors of the view hardly differ, true ones differ tenfold (alpha
+  // 0.5).
   const std::vector<float> weight(kC, 1.0F);
   const auto spread = [](const std::vector<float>& s) {
     return *std::max_element(s.begin(), s.end()) / *std::min_element(s.begin(), s.end());
@@ -262,8 +267,8 @@ TEST(ChannelAxis, ViewOfNchwIsNotPerChannel) {
   EXPECT_EQ(last.At("x").ChannelAbsMax(), truth);
 }
 
-// The figures of spec/smoothquant.md 5.0 for [4,256,182,182]: HW = 100 (mod 256), 132,496 elements per column,
-// from all 256 channels.
+// The figures of spec/smoothquant.md 5.0 for [4,256,182,182]: HW = 100 (mod 256), 132,496 elements
+// per column, from all 256 channels.
 TEST(ChannelAxis, FiguresOfTheSpec) {
   constexpr int64_t kHw = 182 * 182;
   EXPECT_EQ(kHw % 256, 100);
@@ -283,7 +288,8 @@ Statistics SampleStatistics(int64_t sample, uint32_t seed = 100) {
   statistics.AddSample("sample" + std::to_string(sample));
   for (const Layout& layout : kLayouts) {
     const auto dims = Batched(layout, 1);
-    const auto x = Normal(static_cast<size_t>(SampleSize(layout)), seed + static_cast<uint32_t>(sample));
+    const auto x =
+        Normal(static_cast<size_t>(SampleSize(layout)), seed + static_cast<uint32_t>(sample));
     statistics.Observe(layout.name, {DType::kFloat32, Shape(dims), x.data()}, layout.axis);
   }
   return statistics;
@@ -362,7 +368,8 @@ TEST(Statistics, ObserveNamesTheValue) {
   Statistics statistics;
   const std::vector<float> x(12);
   statistics.Observe("conv1", {DType::kFloat32, Shape{1, 3, 4}, x.data()}, 1);
-  statistics.Observe("conv1", {DType::kFloat32, Shape{2, 3, 2}, x.data()}, 1);  // another size: fine
+  statistics.Observe("conv1", {DType::kFloat32, Shape{2, 3, 2}, x.data()},
+                     1);  // another size: fine
   const auto expect = [&](const TensorView& view, int axis, const std::string& words) {
     try {
       statistics.Observe("conv1", view, axis);

@@ -9,8 +9,8 @@
 namespace octet {
 namespace {
 
-// Integral of (u - rne(u))^2 from 0 to t, for |t| < 2^31: every whole cell gives 1/12. Rounding by adding
-// 1.5 x 2^52 is rne in double, and unlike nearbyint vectorizes without SSE4.1.
+// Integral of (u - rne(u))^2 from 0 to t, for |t| < 2^31: every whole cell gives 1/12. Rounding by
+// adding 1.5 x 2^52 is rne in double, and unlike nearbyint vectorizes without SSE4.1.
 double SawtoothIntegral(double t) {
   constexpr double kShift = 6755399441055744.0;
   const double cell = (t + kShift) - kShift;
@@ -48,9 +48,9 @@ ValueDensity::ValueDensity(const ValueStatistics& statistics) {
 }
 
 size_t ValueDensity::FirstFrom(double x) const {
-  const auto first = std::partition_point(segments_.begin(), segments_.end(), [x](const Segment& s) {
-    return s.hi < x || (s.hi == x && s.lo < x);
-  });
+  const auto first =
+      std::partition_point(segments_.begin(), segments_.end(),
+                           [x](const Segment& s) { return s.hi < x || (s.hi == x && s.lo < x); });
   return static_cast<size_t>(first - segments_.begin());
 }
 
@@ -89,15 +89,16 @@ double ValueDensity::RoundingError(double lo, double hi, double scale) const {
     const double a = std::max(s.lo, lo) * per_step;
     const double b = std::min(s.hi, hi) * per_step;
     const double width = b - a;
-    // Narrower than this, the difference of two integrals drowns in their rounding; the error of taking
-    // the middle instead is below one part in 2^40.
+    // Narrower than this, the difference of two integrals drowns in their rounding; the error of
+    // taking the middle instead is below one part in 2^40.
     if (width > 0x1p-20) {
       const double share = (std::min(s.hi, hi) - std::max(s.lo, lo)) / (s.hi - s.lo);
       total += s.count * share * (SawtoothIntegral(b) - SawtoothIntegral(a)) / width;
     } else {
       const double middle = 0.5 * (a + b);
       const double e = middle - std::nearbyint(middle);
-      const double share = s.hi > s.lo ? (std::min(s.hi, hi) - std::max(s.lo, lo)) / (s.hi - s.lo) : 1;
+      const double share =
+          s.hi > s.lo ? (std::min(s.hi, hi) - std::max(s.lo, lo)) / (s.hi - s.lo) : 1;
       total += s.count * share * e * e;
     }
   }

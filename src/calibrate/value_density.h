@@ -1,5 +1,5 @@
-// The distribution of a value as range estimators see it: evenly spread inside each histogram bin, the
-// outermost bins cut at the exact extrema.
+// The distribution of a value as range estimators see it: evenly spread inside each histogram bin,
+// the outermost bins cut at the exact extrema.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class ValueDensity {
   // The x below which a share q of the elements lies; 0 gives min, 1 gives max.
   [[nodiscard]] double Quantile(double q) const;
 
-  // Sum of (x - Q(x))^2 over all elements, clipping included. Exact for this density, but for the rounding
-  // of double.
+  // Sum of (x - Q(x))^2 over all elements, clipping included. Exact for this density, but for the
+  // rounding of double.
   [[nodiscard]] double SquaredError(const ScaleZero& grid, IntFormat format) const;
 
  private:
@@ -55,11 +55,12 @@ class ValueDensity {
   };
   // Index of the first segment that reaches beyond x, or lies at or beyond it.
   [[nodiscard]] size_t FirstFrom(double x) const;
-  // The part of SquaredError from elements in [lo, hi), where Q rounds to the nearest multiple of scale.
+  // The part of SquaredError from elements in [lo, hi), where Q rounds to the nearest multiple of
+  // scale.
   [[nodiscard]] double RoundingError(double lo, double hi, double scale) const;
 
-  std::vector<Segment> segments_;       // ascending, not overlapping
-  std::vector<DensityMoments> below_;   // of all segments before i; one more than segments
+  std::vector<Segment> segments_;      // ascending, not overlapping
+  std::vector<DensityMoments> below_;  // of all segments before i; one more than segments
   double zeros_ = 0;
 };
 

@@ -53,25 +53,30 @@ bool IsQuantizedLayer(const Graph& graph, const Node& n) {
 // Positions among the outputs of the two graphs that are run.
 struct Watched {
   std::optional<QuantizerInfo> grid;  // of the output
-  size_t reference = 0, local = 0;    // of the probe: float value; codes, or a float value without a grid
-  size_t real = 0, test = 0;          // of the quantized graph: before the quantizer; codes, or `real` again
+  size_t reference = 0,
+         local = 0;  // of the probe: float value; codes, or a float value without a grid
+  size_t real = 0,
+         test = 0;  // of the quantized graph: before the quantizer; codes, or `real` again
 };
 
 class Probe {
  public:
-  Probe(Graph reference, const Graph& quantized) : probe_(std::move(reference)), quantized_(quantized) {
+  Probe(Graph reference, const Graph& quantized)
+      : probe_(std::move(reference)), quantized_(quantized) {
     for (size_t i = 0; i < probe_.value_count(); ++i) {
       const auto v = static_cast<ValueId>(i);
       const Value& value = probe_.value(v);
-      const bool computed = value.producer != kNoNode ||
-                            std::find(probe_.inputs.begin(), probe_.inputs.end(), v) != probe_.inputs.end();
+      const bool computed =
+          value.producer != kNoNode ||
+          std::find(probe_.inputs.begin(), probe_.inputs.end(), v) != probe_.inputs.end();
       if (computed) float_values_[value.name] = v;
     }
     probe_.outputs.clear();
     quantized_.outputs.clear();
     const auto uses = quantized_.UseMap();
     for (NodeId id : quantized_.TopologicalOrder()) {
-      if (IsQuantizedLayer(quantized_, quantized_.node(id))) Watch(id, FindLayerEnd(quantized_, uses, id));
+      if (IsQuantizedLayer(quantized_, quantized_.node(id)))
+        Watch(id, FindLayerEnd(quantized_, uses, id));
     }
   }
 
@@ -96,10 +101,12 @@ class Probe {
       w.grid = QuantizerOf(quantized_, end.quantizer);
       test = w.grid->codes;
     }
-    // Every dequantized activation on the way back starts from the float model's value of that name.
+    // Every dequantized activation on the way back starts from the float model's value of that
+    // name.
     const ValueId layer_output = n.outputs[0];
     Branch branch(quantized_, probe_, [&](ValueId v) -> std::optional<ValueId> {
-      if (v == test || v == end.real || v == layer_output || InTail(v, layer_output, end.real)) return std::nullopt;
+      if (v == test || v == end.real || v == layer_output || InTail(v, layer_output, end.real))
+        return std::nullopt;
       const auto it = float_values_.find(quantized_.value(v).name);
       return it == float_values_.end() ? std::nullopt : std::optional(it->second);
     });
@@ -187,9 +194,11 @@ Analysis AnalyzeGraphs(const Graph& reference, const Graph& quantized, const Dat
   Probe probe(Prepare(reference, quantized, analysis.rescaled), quantized);
   const std::vector<Watched>& watched = probe.watched();
   if (watched.empty()) {
-    Fail(ErrorCode::kInvalidArgument, "analyze: the second model has no quantized layer that the first has too",
-         probe.left_out().empty() ? std::string(": it has no quantizers before Conv, Gemm, MatMul, Add or pooling")
-                                  : Cat(" (", probe.left_out()[0].node, ": ", probe.left_out()[0].text, ")"));
+    Fail(ErrorCode::kInvalidArgument,
+         "analyze: the second model has no quantized layer that the first has too",
+         probe.left_out().empty()
+             ? std::string(": it has no quantizers before Conv, Gemm, MatMul, Add or pooling")
+             : Cat(" (", probe.left_out()[0].node, ": ", probe.left_out()[0].text, ")"));
   }
   const ThreadScope threads(request.threads);
   const Executor float_run(probe.probe()), quantized_run(probe.quantized());

@@ -33,17 +33,19 @@ TEST(Analyze, EightBitsGiveTheSqnrTheyShould) {
   ASSERT_EQ(a.result.layers.size(), 7u);  // four convolutions, Add, GlobalAveragePool, Gemm
   for (const auto& l : a.result.layers) {
     SCOPED_TRACE(l.node);
-    // Uniform noise of a step of 1/255 of the range: 10 log10(12 * 255^2 * signal power / range^2), about 59 dB less
-    // the crest factor (below 20 dB here) and the weights' own noise.
+    // Uniform noise of a step of 1/255 of the range: 10 log10(12 * 255^2 * signal power / range^2),
+    // about 59 dB less the crest factor (below 20 dB here) and the weights' own noise.
     EXPECT_GT(l.local_sqnr_db, 30);
     EXPECT_LT(l.local_sqnr_db, 65);
     EXPECT_LE(l.accumulated_sqnr_db, l.local_sqnr_db + 3);
     EXPECT_GT(l.cosine, 0.999);
-    // Extrema lose at most the half step by which the zero point was rounded, and what the layers before did.
+    // Extrema lose at most the half step by which the zero point was rounded, and what the layers
+    // before did.
     EXPECT_LT(l.saturated, 0.02);
   }
   // The first layer's inputs are the float model's in both views.
-  EXPECT_EQ(LayerOf(a.result, "conv1").local_sqnr_db, LayerOf(a.result, "conv1").accumulated_sqnr_db);
+  EXPECT_EQ(LayerOf(a.result, "conv1").local_sqnr_db,
+            LayerOf(a.result, "conv1").accumulated_sqnr_db);
   EXPECT_EQ(LayerOf(a.result, "depthwise").value, "clip_out");
   const Analysis two = AnalyzeGraphs(g, q, data, {2, {}});
   EXPECT_EQ(two.result.layers[3].accumulated_sqnr_db, a.result.layers[3].accumulated_sqnr_db);
@@ -60,8 +62,8 @@ TEST(Analyze, RanksTheLayerThatWasSpoiledFirstAndOnlyThere) {
   const auto& worst = a.result.layers[a.result.ranking[0]];
   EXPECT_EQ(worst.node, "conv2");
   EXPECT_GT(worst.saturated, 0.01);
-  EXPECT_GT(LayerOf(a.result, "conv3").local_sqnr_db, 30);         // by itself it is fine
-  EXPECT_LT(LayerOf(a.result, "conv3").accumulated_sqnr_db, 25);   // but its input is spoiled
+  EXPECT_GT(LayerOf(a.result, "conv3").local_sqnr_db, 30);        // by itself it is fine
+  EXPECT_LT(LayerOf(a.result, "conv3").accumulated_sqnr_db, 25);  // but its input is spoiled
 }
 
 TEST(Analyze, FindsChannelFactorsAgain) {
@@ -79,7 +81,8 @@ TEST(Analyze, FindsChannelFactorsAgain) {
   std::vector<std::vector<float>> factors;
   for (const auto& group : groups) {
     std::vector<float> f;
-    for (int64_t i = 0; i < group.channels; ++i) f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
+    for (int64_t i = 0; i < group.channels; ++i)
+      f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
     ScaleChannels(scaled, group, f);
   }
   const Graph q = test::QuantizeByExtrema(scaled, data);
@@ -87,11 +90,15 @@ TEST(Analyze, FindsChannelFactorsAgain) {
   EXPECT_EQ(AlignRescaling(aligned, q).size(), groups.size());
   // The weights are what they were before quantization, but for the error of the estimate.
   for (const char* node : {"c1", "dw", "c2", "c3"}) {
-    const auto got = aligned.ConstantOf(aligned.node(aligned.FindNode(node)).inputs[1])->data<float>();
-    const auto want = scaled.ConstantOf(scaled.node(scaled.FindNode(node)).inputs[1])->data<float>();
+    const auto got =
+        aligned.ConstantOf(aligned.node(aligned.FindNode(node)).inputs[1])->data<float>();
+    const auto want =
+        scaled.ConstantOf(scaled.node(scaled.FindNode(node)).inputs[1])->data<float>();
     for (size_t i = 0; i < got.size(); ++i) {
-      // Two factors, each to step / (sqrt(12) |w'|) = 1 / (127 sqrt(12)) or better for the largest weight: six sigma.
-      EXPECT_NEAR(got[i], want[i], 2 * 6 / (127 * std::sqrt(12.0)) * std::fabs(want[i])) << node << " " << i;
+      // Two factors, each to step / (sqrt(12) |w'|) = 1 / (127 sqrt(12)) or better for the largest
+      // weight: six sigma.
+      EXPECT_NEAR(got[i], want[i], 2 * 6 / (127 * std::sqrt(12.0)) * std::fabs(want[i]))
+          << node << " " << i;
     }
   }
   const Analysis analysis = AnalyzeGraphs(g, q, data, {1, {}});

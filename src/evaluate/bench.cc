@@ -24,7 +24,9 @@ constexpr int64_t kLeastRuns = 7;
 constexpr int kProfiles = 9;  // per step: the median of so many runs
 constexpr uint32_t kSeed = 20240229;
 
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // What the quantizer of an input can represent.
 struct Range {
@@ -44,7 +46,8 @@ Range RangeOfInput(const Graph* quantized, const std::string& input) {
   return {};
 }
 
-Tensor RandomInput(const std::string& name, DType dtype, const Shape& shape, Range range, std::mt19937& random) {
+Tensor RandomInput(const std::string& name, DType dtype, const Shape& shape, Range range,
+                   std::mt19937& random) {
   Tensor t(dtype, shape);
   if (dtype == DType::kFloat32) {
     std::uniform_real_distribution<float> uniform(range.lo, range.hi);
@@ -80,7 +83,8 @@ std::string RowName(const Graph& graph) {
 // One graph on the bench.
 class Contestant {
  public:
-  Contestant(const Graph& graph, const std::vector<Shape>& shapes, std::span<const TensorView> inputs, bool explain)
+  Contestant(const Graph& graph, const std::vector<Shape>& shapes,
+             std::span<const TensorView> inputs, bool explain)
       : name_(RowName(graph)), shapes_(shapes), inputs_(inputs) {
     const auto start = Clock::now();
     executor_.emplace(graph, ExecutorOptions{{}, explain});
@@ -120,7 +124,8 @@ class Contestant {
     std::vector<std::vector<double>> seconds(steps_.size());
     for (int i = 0; i < kProfiles; ++i) {
       const auto profile = executor_->Profile(inputs_);
-      for (size_t s = 0; s < std::min(profile.size(), seconds.size()); ++s) seconds[s].push_back(profile[s]);
+      for (size_t s = 0; s < std::min(profile.size(), seconds.size()); ++s)
+        seconds[s].push_back(profile[s]);
     }
     std::vector<BenchResult::Step> result;
     for (size_t s = 0; s < steps_.size(); ++s) {
@@ -146,20 +151,23 @@ class Contestant {
 // Largest difference of any output, over the range of the first graph's.
 double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   if (a.size() != b.size()) {
-    Fail(ErrorCode::kInvalidArgument, "bench: the models have ", a.size(), " and ", b.size(), " outputs");
+    Fail(ErrorCode::kInvalidArgument, "bench: the models have ", a.size(), " and ", b.size(),
+         " outputs");
   }
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) {
     if (!(a[i].shape() == b[i].shape()) || a[i].dtype() != b[i].dtype()) {
-      Fail(ErrorCode::kInvalidArgument, "bench: output ", i, " is ", NameOf(a[i].dtype()), a[i].shape().ToString(),
-           " of one model and ", NameOf(b[i].dtype()), b[i].shape().ToString(), " of the other");
+      Fail(ErrorCode::kInvalidArgument, "bench: output ", i, " is ", NameOf(a[i].dtype()),
+           a[i].shape().ToString(), " of one model and ", NameOf(b[i].dtype()),
+           b[i].shape().ToString(), " of the other");
     }
     if (a[i].dtype() != DType::kFloat32 || a[i].elements() == 0) continue;
     const auto x = a[i].data<float>(), y = b[i].data<float>();
     const auto [lo, hi] = std::minmax_element(x.begin(), x.end());
     double difference = 0;
     for (size_t k = 0; k < x.size(); ++k) {
-      difference = std::max(difference, std::fabs(static_cast<double>(x[k]) - static_cast<double>(y[k])));
+      difference =
+          std::max(difference, std::fabs(static_cast<double>(x[k]) - static_cast<double>(y[k])));
     }
     const double range = static_cast<double>(*hi) - static_cast<double>(*lo);
     worst = std::max(worst, range > 0 ? difference / range : difference);
@@ -186,9 +194,11 @@ TimeSummary SummarizeTimes(std::span<const double> seconds) {
 }
 
 BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchRequest& request) {
-  if (request.batch < 1) Fail(ErrorCode::kInvalidArgument, "bench: batch is ", request.batch, ", expected at least 1");
+  if (request.batch < 1)
+    Fail(ErrorCode::kInvalidArgument, "bench: batch is ", request.batch, ", expected at least 1");
   if (!(request.seconds > 0)) {
-    Fail(ErrorCode::kInvalidArgument, "bench: seconds is ", request.seconds, ", expected more than 0");
+    Fail(ErrorCode::kInvalidArgument, "bench: seconds is ", request.seconds,
+         ", expected more than 0");
   }
   const ThreadScope threads(request.threads);
   const Graph sized = WithBatch(model, request.batch);
@@ -213,7 +223,8 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
   if (quantized != nullptr) contestants.emplace_back(*quantized, shapes, inputs, request.explain);
 
   BenchResult result;
-  if (quantized != nullptr) result.output_max_difference = OutputDifference(contestants[0].Run(), contestants[1].Run());
+  if (quantized != nullptr)
+    result.output_max_difference = OutputDifference(contestants[0].Run(), contestants[1].Run());
   for (Contestant& c : contestants) {
     while (c.runs() < kWarmUpRuns || c.total() < request.seconds / 10) c.TimeOnce();
     c.Forget();
@@ -232,7 +243,8 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
     }
     if (request.progress && (SecondsSince(last) > 0.25 || !more)) {
       last = Clock::now();
-      request.progress({"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(total * 1000)});
+      request.progress(
+          {"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(total * 1000)});
     }
   }
   const PeakRates after = MeasurePeak(request.threads);

@@ -1,8 +1,8 @@
 // `octet bench MODEL`: the time of one inference, float and quantized side by side.
 //
-// Outputs are compared before anything is timed. Runs are interleaved, so that whatever else the machine does falls
-// on both; the median, the median absolute deviation (MAD) and the best are given, and rates by the work of the
-// model as it was written, not of padded kernels.
+// Outputs are compared before anything is timed. Runs are interleaved, so that whatever else the
+// machine does falls on both; the median, the median absolute deviation (MAD) and the best are
+// given, and rates by the work of the model as it was written, not of padded kernels.
 #pragma once
 
 #include <span>
@@ -13,17 +13,19 @@
 namespace octet {
 
 struct BenchRequest {
-  int64_t batch = 1;    // for every open leading dimension of the inputs
-  double seconds = 2;   // of timed runs per row
-  bool steps = false;   // time every step
-  bool explain = false; // say which kernels were refused, and why
-  int threads = 0;      // 0: all cores
+  int64_t batch = 1;     // for every open leading dimension of the inputs
+  double seconds = 2;    // of timed runs per row
+  bool steps = false;    // time every step
+  bool explain = false;  // say which kernels were refused, and why
+  int threads = 0;       // 0: all cores
   Progress progress;
 };
 
-// `quantized` may be null; it is run as it is given (lowered, or not). Inputs are random from a fixed seed: over the
-// range of the input's quantizer where the quantized graph has one, else in [-1, 1).
-[[nodiscard]] BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchRequest& request = {});
+// `quantized` may be null; it is run as it is given (lowered, or not). Inputs are random from a
+// fixed seed: over the range of the input's quantizer where the quantized graph has one, else in
+// [-1, 1).
+[[nodiscard]] BenchResult BenchGraphs(const Graph& model, const Graph* quantized,
+                                      const BenchRequest& request = {});
 
 struct TimeSummary {
   double median = 0, mad = 0, best = 0;

@@ -30,7 +30,8 @@ ValueId Branch::Copy(ValueId value, const std::string& prefix) {
   return copies_.at(value);
 }
 
-LayerEnd FindLayerEnd(const Graph& graph, const std::vector<std::vector<Graph::Use>>& uses, NodeId node) {
+LayerEnd FindLayerEnd(const Graph& graph, const std::vector<std::vector<Graph::Use>>& uses,
+                      NodeId node) {
   LayerEnd end{graph.node(node).outputs[0], kNoNode};
   while (true) {
     const auto& readers = uses[static_cast<size_t>(end.real)];
@@ -44,8 +45,11 @@ LayerEnd FindLayerEnd(const Graph& graph, const std::vector<std::vector<Graph::U
     if (readers.size() != 1 || graph.IsOutput(end.real)) return end;
     const Node& n = graph.node(readers[0].node);
     if (!n.Is("Relu") && !n.Is("Clip") && !n.Is("Min") && !n.Is("Max")) return end;
-    for (size_t i = 0; i < n.inputs.size(); ++i) {  // Min and Max of two computed values are a layer of their own
-      if (i != readers[0].input && n.inputs[i] != kNoValue && graph.ConstantOf(n.inputs[i]) == nullptr) return end;
+    for (size_t i = 0; i < n.inputs.size();
+         ++i) {  // Min and Max of two computed values are a layer of their own
+      if (i != readers[0].input && n.inputs[i] != kNoValue &&
+          graph.ConstantOf(n.inputs[i]) == nullptr)
+        return end;
     }
     end.real = n.outputs[0];
   }

@@ -1,5 +1,5 @@
-// Copies a piece of one graph into another: the layer of a quantized model, fed by values of the float model, or by
-// codes of a real run.
+// Copies a piece of one graph into another: the layer of a quantized model, fed by values of the
+// float model, or by codes of a real run.
 #pragma once
 
 #include <functional>
@@ -13,15 +13,15 @@ namespace octet {
 
 class Branch {
  public:
-  // Asked for every computed value before its producer is copied: the value of `to` to be read instead, or nullopt to
-  // copy on.
+  // Asked for every computed value before its producer is copied: the value of `to` to be read
+  // instead, or nullopt to copy on.
   using Boundary = std::function<std::optional<ValueId>(ValueId)>;
 
   Branch(const Graph& from, Graph& to, Boundary boundary)
       : from_(from), to_(to), boundary_(std::move(boundary)) {}
 
-  // The copy of `value`, with all it needs up to the boundary. Node names get `prefix`. Throws kInvalidArgument where
-  // the way back ends at an input of `from` that is no boundary.
+  // The copy of `value`, with all it needs up to the boundary. Node names get `prefix`. Throws
+  // kInvalidArgument where the way back ends at an input of `from` that is no boundary.
   ValueId Copy(ValueId value, const std::string& prefix);
 
  private:
@@ -31,12 +31,13 @@ class Branch {
   std::map<ValueId, ValueId> copies_;
 };
 
-// Behind a node: the value that Relu, Clip, Min or Max made of its output, with nobody else looking, and the
-// QuantizeLinear that takes it.
+// Behind a node: the value that Relu, Clip, Min or Max made of its output, with nobody else
+// looking, and the QuantizeLinear that takes it.
 struct LayerEnd {
   ValueId real = kNoValue;
   NodeId quantizer = kNoNode;  // kNoNode: not quantized
 };
-[[nodiscard]] LayerEnd FindLayerEnd(const Graph& graph, const std::vector<std::vector<Graph::Use>>& uses, NodeId node);
+[[nodiscard]] LayerEnd FindLayerEnd(const Graph& graph,
+                                    const std::vector<std::vector<Graph::Use>>& uses, NodeId node);
 
 }  // namespace octet

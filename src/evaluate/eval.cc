@@ -17,7 +17,8 @@ namespace {
 struct Judged {
   Judged(const Graph& graph, const Dataset& data, std::string_view what)
       : executor(graph), order(MatchInputs(graph, data, what)) {
-    if (graph.outputs.empty()) Fail(ErrorCode::kInvalidArgument, "evaluate: ", what, " has no outputs");
+    if (graph.outputs.empty())
+      Fail(ErrorCode::kInvalidArgument, "evaluate: ", what, " has no outputs");
     output = {graph.value(graph.outputs[0]).name, KindOfOutput(graph, graph.outputs[0])};
   }
   [[nodiscard]] Tensor Run(const Sample& sample) const {
@@ -30,21 +31,24 @@ struct Judged {
 };
 
 // Why the metric cannot be had, or empty.
-std::string Missing(const MetricInfo& m, const Dataset& data, bool has_reference, const Shape& output,
-                    const std::string& name) {
-  if (m.needs_labels && !data.has_labels()) return Cat("labels, but '", data.path().string(), "' has none");
-  if (m.needs_reference && !has_reference) return "a float model to compare with, but none was given";
+std::string Missing(const MetricInfo& m, const Dataset& data, bool has_reference,
+                    const Shape& output, const std::string& name) {
+  if (m.needs_labels && !data.has_labels())
+    return Cat("labels, but '", data.path().string(), "' has none");
+  if (m.needs_reference && !has_reference)
+    return "a float model to compare with, but none was given";
   const int64_t classes = ClassesOf(output);
   const bool one_row = classes == output.elements();
   if ((m.needs_classes && classes == 0) || (m.needs_one_row && !one_row)) {
-    return Cat("an output of shape [1, classes", m.needs_one_row ? "" : ", or rows before them", "], but output '",
-               name, "' is ", output.ToString());
+    return Cat("an output of shape [1, classes", m.needs_one_row ? "" : ", or rows before them",
+               "], but output '", name, "' is ", output.ToString());
   }
   return {};
 }
 
-std::vector<MetricInfo> ChooseMetrics(const EvalRequest& request, const Dataset& data, bool has_reference,
-                                      const Shape& output, const std::string& name) {
+std::vector<MetricInfo> ChooseMetrics(const EvalRequest& request, const Dataset& data,
+                                      bool has_reference, const Shape& output,
+                                      const std::string& name) {
   std::vector<MetricInfo> chosen;
   if (request.metrics.empty()) {
     for (const MetricInfo& m : AllMetrics()) {
@@ -52,7 +56,8 @@ std::vector<MetricInfo> ChooseMetrics(const EvalRequest& request, const Dataset&
     }
     if (chosen.empty()) {
       Fail(ErrorCode::kInvalidArgument, "evaluate: '", data.path().string(),
-           "' has no labels that fit the output, and no float model was given: there is nothing to judge by");
+           "' has no labels that fit the output, and no float model was given: there is nothing to "
+           "judge by");
     }
     return chosen;
   }
@@ -80,7 +85,8 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
 
   // The first sample tells the shape of the output, before all the others are run for nothing.
   const Shape shape = judged.Run(data.Load(0)).shape();
-  const auto metrics = ChooseMetrics(request, data, reference != nullptr, shape, judged.output.name);
+  const auto metrics =
+      ChooseMetrics(request, data, reference != nullptr, shape, judged.output.name);
   bool use_labels = false;
   for (const MetricInfo& m : metrics) use_labels = use_labels || m.needs_labels;
   if (use_labels) data.CheckLabels(ClassesOf(shape));
@@ -97,7 +103,8 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
       scores[static_cast<size_t>(i)] =
           ScoreSample(y.view(), judged.output, &view, against->output, label, sample.name);
     } else {
-      scores[static_cast<size_t>(i)] = ScoreSample(y.view(), judged.output, nullptr, {}, label, sample.name);
+      scores[static_cast<size_t>(i)] =
+          ScoreSample(y.view(), judged.output, nullptr, {}, label, sample.name);
     }
     meter.Step();
   });
@@ -106,7 +113,8 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
   result.samples = data.size();
   result.has_labels = data.has_labels();
   result.has_reference = reference != nullptr;
-  for (const MetricInfo& m : metrics) result.metrics[std::string(m.name)] = Summarize(m.metric, scores);
+  for (const MetricInfo& m : metrics)
+    result.metrics[std::string(m.name)] = Summarize(m.metric, scores);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

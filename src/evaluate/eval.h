@@ -1,7 +1,9 @@
-// `octet eval`: a model's outputs judged by labels and by a float model's outputs, sample by sample.
+// `octet eval`: a model's outputs judged by labels and by a float model's outputs, sample by
+// sample.
 //
-// Samples run one by one, one per thread, and are summed up in their order: the figures do not depend on the number
-// of threads. Which graphs are run, as they are or lowered, is the caller's choice.
+// Samples run one by one, one per thread, and are summed up in their order: the figures do not
+// depend on the number of threads. Which graphs are run, as they are or lowered, is the caller's
+// choice.
 #pragma once
 
 #include <string>
@@ -14,14 +16,16 @@
 namespace octet {
 
 struct EvalRequest {
-  std::vector<std::string> metrics;  // names of metrics.h; empty: all that data, reference and output allow
-  int threads = 0;                   // 0: all cores
+  std::vector<std::string>
+      metrics;      // names of metrics.h; empty: all that data, reference and output allow
+  int threads = 0;  // 0: all cores
   Progress progress;
 };
 
-// `reference` may be null. Throws kInvalidArgument for an unknown metric, and for one that needs labels, a
-// reference or classes that are not there, naming what is missing; kBadData for outputs that are not finite.
-[[nodiscard]] EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Dataset& data,
-                                        const EvalRequest& request = {});
+// `reference` may be null. Throws kInvalidArgument for an unknown metric, and for one that needs
+// labels, a reference or classes that are not there, naming what is missing; kBadData for outputs
+// that are not finite.
+[[nodiscard]] EvalResult EvaluateGraphs(const Graph& model, const Graph* reference,
+                                        const Dataset& data, const EvalRequest& request = {});
 
 }  // namespace octet

@@ -59,15 +59,20 @@ TEST(Eval, SaysWhatAMetricLacks) {
   EXPECT_THAT(evaluate("speed", nullptr), HasSubstr("unknown metric 'speed'"));
   EXPECT_THAT(evaluate("", nullptr), HasSubstr("unknown metric ''"));
   EXPECT_EQ(evaluate("kl", &g), "");
-  EXPECT_THAT(MessageOf([&] { (void)EvaluateGraphs(g, nullptr, data, {}); }), HasSubstr("nothing to judge by"));
+  EXPECT_THAT(MessageOf([&] { (void)EvaluateGraphs(g, nullptr, data, {}); }),
+              HasSubstr("nothing to judge by"));
   // An output that is no [1, classes].
   test::Net n({-1, 3, 12, 12});
   const Graph wide = n.Finish(n.Conv("c", n.x, {4, 3, 3, 3}));
-  const std::string message = MessageOf([&] { (void)EvaluateGraphs(wide, &wide, data, {{"top1"}, 1, {}}); });
+  const std::string message = MessageOf([&] {
+    (void)EvaluateGraphs(wide, &wide, data, {{"top1"}, 1, {}});
+  });
   EXPECT_THAT(message, HasSubstr("labels"));
   const test::ScratchFolder labelled("eval_labelled");
   const Dataset with_labels = test::MakeData(labelled, wide, 3, {0, 1, 2});
-  EXPECT_THAT(MessageOf([&] { (void)EvaluateGraphs(wide, &wide, with_labels, {{"top1"}, 1, {}}); }),
+  EXPECT_THAT(MessageOf([&] {
+                (void)EvaluateGraphs(wide, &wide, with_labels, {{"top1"}, 1, {}});
+              }),
               HasSubstr("output 'c_out' is [1,4,12,12]"));
   const EvalResult r = EvaluateGraphs(wide, &wide, with_labels, {});
   EXPECT_FALSE(r.metrics.contains("top1"));

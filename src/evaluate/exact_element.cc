@@ -17,11 +17,16 @@ constexpr double kUnit = 0x1p-24;
 double ElementOf(const TensorView& t, int64_t i) {
   const auto k = static_cast<size_t>(i);
   switch (t.dtype) {
-    case DType::kFloat32: return static_cast<double>(t.data<float>()[k]);
-    case DType::kUint8: return t.data<uint8_t>()[k];
-    case DType::kInt8: return t.data<int8_t>()[k];
-    case DType::kInt32: return t.data<int32_t>()[k];
-    default: Fail(ErrorCode::kUnsupported, "exact element: a tensor is ", NameOf(t.dtype));
+    case DType::kFloat32:
+      return static_cast<double>(t.data<float>()[k]);
+    case DType::kUint8:
+      return t.data<uint8_t>()[k];
+    case DType::kInt8:
+      return t.data<int8_t>()[k];
+    case DType::kInt32:
+      return t.data<int32_t>()[k];
+    default:
+      Fail(ErrorCode::kUnsupported, "exact element: a tensor is ", NameOf(t.dtype));
   }
 }
 
@@ -56,7 +61,8 @@ std::vector<int64_t> Unravel(const Shape& shape, int64_t element) {
 
 int64_t Ravel(const Shape& shape, std::span<const int64_t> index) {
   int64_t element = 0;
-  for (int i = 0; i < shape.rank(); ++i) element = element * shape[i] + index[static_cast<size_t>(i)];
+  for (int i = 0; i < shape.rank(); ++i)
+    element = element * shape[i] + index[static_cast<size_t>(i)];
   return element;
 }
 
@@ -79,7 +85,8 @@ ExactElement::ExactElement(const Graph& graph, std::span<const TensorView> input
 CodeCandidates ExactElement::Quantized(ValueId codes, int64_t element) const {
   const auto q = QuantizerOf(graph_, graph_.value(codes).producer);
   if (!q || !q->is_activation() || q->codes != codes) {
-    Fail(ErrorCode::kUnsupported, "exact element: '", graph_.value(codes).name, "' is not made by a constant quantizer");
+    Fail(ErrorCode::kUnsupported, "exact element: '", graph_.value(codes).name,
+         "' is not made by a constant quantizer");
   }
   CodeCandidates result;
   const double scale = q->scale[0], zero = q->zero_point[0];
@@ -88,19 +95,23 @@ CodeCandidates ExactElement::Quantized(ValueId codes, int64_t element) const {
     const double error = x.error / scale + 5 * kUnit * std::fabs(steps);
     result.codes.push_back({steps + zero, error});
     const auto code = [&](double s) {
-      const double c = std::clamp(std::nearbyint(s) + zero, static_cast<double>(q->qmin()), static_cast<double>(q->qmax()));
+      const double c = std::clamp(std::nearbyint(s) + zero, static_cast<double>(q->qmin()),
+                                  static_cast<double>(q->qmax()));
       return static_cast<int32_t>(c);
     };
-    for (int32_t c = code(steps - error); c <= code(steps + error); ++c) result.possible.push_back(c);
+    for (int32_t c = code(steps - error); c <= code(steps + error); ++c)
+      result.possible.push_back(c);
   }
   std::sort(result.possible.begin(), result.possible.end());
-  result.possible.erase(std::unique(result.possible.begin(), result.possible.end()), result.possible.end());
+  result.possible.erase(std::unique(result.possible.begin(), result.possible.end()),
+                        result.possible.end());
   return result;
 }
 
 ExactElement::Alternatives ExactElement::Eval(ValueId v, int64_t element) const {
   if (const Tensor* t = graph_.ConstantOf(v)) return {{ElementOf(t->view(), element), 0}};
-  if (const auto it = inputs_.find(v); it != inputs_.end()) return {{ElementOf(it->second, element), 0}};
+  if (const auto it = inputs_.find(v); it != inputs_.end())
+    return {{ElementOf(it->second, element), 0}};
   const NodeId producer = graph_.value(v).producer;
   OCTET_INVARIANT(producer != kNoNode);
   return EvalNode(graph_.node(producer), v, element);
@@ -120,7 +131,9 @@ BoundedReal ExactElement::EvalOne(ValueId v, int64_t element) const {
 ExactElement::Alternatives ExactElement::EvalNode(const Node& n, ValueId v, int64_t element) const {
   if (n.Is("DequantizeLinear")) {
     const auto q = QuantizerOf(graph_, graph_.value(v).producer);
-    if (!q) Fail(ErrorCode::kUnsupported, "exact element: DequantizeLinear '", n.name, "' has computed parameters");
+    if (!q)
+      Fail(ErrorCode::kUnsupported, "exact element: DequantizeLinear '", n.name,
+           "' has computed parameters");
     size_t k = 0;
     if (!q->per_tensor()) {
       const Shape& shape = ShapeOf(q->codes);
@@ -128,7 +141,8 @@ ExactElement::Alternatives ExactElement::EvalNode(const Node& n, ValueId v, int6
       k = static_cast<size_t>(Unravel(shape, element)[static_cast<size_t>(axis)]);
     }
     Alternatives all = Eval(q->codes, element);
-    for (BoundedReal& a : all) a.value = (a.value - q->zero_point[k]) * static_cast<double>(q->scale[k]);
+    for (BoundedReal& a : all)
+      a.value = (a.value - q->zero_point[k]) * static_cast<double>(q->scale[k]);
     return all;
   }
   if (n.Is("QuantizeLinear")) {
@@ -139,8 +153,10 @@ ExactElement::Alternatives ExactElement::EvalNode(const Node& n, ValueId v, int6
   if (n.Is("Conv")) return Conv(n, element);
   if (n.Is("Gemm") || n.Is("MatMul")) return MatrixProduct(n, element);
   if (n.Is("AveragePool") || n.Is("GlobalAveragePool") || n.Is("MaxPool")) return Pool(n, element);
-  static constexpr std::array kMoves = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Concat"};
-  if (n.domain.empty() && std::find(kMoves.begin(), kMoves.end(), n.op) != kMoves.end()) return Moved(n, v, element);
+  static constexpr std::array kMoves = {"Reshape",  "Flatten",   "Squeeze", "Unsqueeze",
+                                        "Identity", "Transpose", "Concat"};
+  if (n.domain.empty() && std::find(kMoves.begin(), kMoves.end(), n.op) != kMoves.end())
+    return Moved(n, v, element);
   return Elementwise(n, v, element);
 }
 
@@ -148,8 +164,9 @@ ExactElement::Alternatives ExactElement::EvalNode(const Node& n, ValueId v, int6
 double ExactElement::BiasRounding(const Node& n, double bias, int64_t channel) const {
   const auto x = DequantizerOf(graph_, n.inputs[0]), w = DequantizerOf(graph_, n.inputs[1]);
   if (!x || !w) return 0;
-  const double grid = static_cast<double>(x->scale[0]) *
-                      static_cast<double>(w->scale[w->per_tensor() ? 0 : static_cast<size_t>(channel)]);
+  const double grid =
+      static_cast<double>(x->scale[0]) *
+      static_cast<double>(w->scale[w->per_tensor() ? 0 : static_cast<size_t>(channel)]);
   return std::fabs(bias - std::nearbyint(bias / grid) * grid);
 }
 
@@ -295,12 +312,14 @@ int64_t ExactElement::Broadcast(ValueId in, ValueId out, int64_t element) const 
   const auto at = Unravel(ys, element);
   std::vector<int64_t> from(static_cast<size_t>(xs.rank()));
   for (int i = 0; i < xs.rank(); ++i) {
-    from[static_cast<size_t>(i)] = xs[i] == 1 ? 0 : at[static_cast<size_t>(i + ys.rank() - xs.rank())];
+    from[static_cast<size_t>(i)] =
+        xs[i] == 1 ? 0 : at[static_cast<size_t>(i + ys.rank() - xs.rank())];
   }
   return Ravel(xs, from);
 }
 
-ExactElement::Alternatives ExactElement::Elementwise(const Node& n, ValueId v, int64_t element) const {
+ExactElement::Alternatives ExactElement::Elementwise(const Node& n, ValueId v,
+                                                     int64_t element) const {
   const auto constant = [&](size_t input, double otherwise) {
     if (n.input(input) == kNoValue) return otherwise;
     return EvalOne(n.inputs[input], 0).value;
@@ -319,7 +338,8 @@ ExactElement::Alternatives ExactElement::Elementwise(const Node& n, ValueId v, i
   }
   if (n.Is("Relu") || n.Is("Clip")) {
     const bool clip = n.Is("Clip");
-    const double lo = clip ? constant(1, -HUGE_VAL) : 0, hi = clip ? constant(2, HUGE_VAL) : HUGE_VAL;
+    const double lo = clip ? constant(1, -HUGE_VAL) : 0,
+                 hi = clip ? constant(2, HUGE_VAL) : HUGE_VAL;
     Alternatives all = Eval(n.inputs[0], element);
     for (BoundedReal& a : all) a.value = std::clamp(a.value, lo, hi);
     return all;
@@ -329,13 +349,15 @@ ExactElement::Alternatives ExactElement::Elementwise(const Node& n, ValueId v, i
     const auto right = Eval(n.inputs[1], Broadcast(n.inputs[1], v, element));
     for (const BoundedReal& a : Eval(n.inputs[0], Broadcast(n.inputs[0], v, element))) {
       for (const BoundedReal& b : right) {
-        all.push_back({n.Is("Min") ? std::min(a.value, b.value) : std::max(a.value, b.value), std::max(a.error, b.error)});
+        all.push_back({n.Is("Min") ? std::min(a.value, b.value) : std::max(a.value, b.value),
+                       std::max(a.error, b.error)});
       }
     }
     return all;
   }
-  // Any other function of one element: by the runtime itself. Implementations of a transcendental function differ by
-  // a few units in the last place; sixteen of them on both sides is generous and still far below a step.
+  // Any other function of one element: by the runtime itself. Implementations of a transcendental
+  // function differ by a few units in the last place; sixteen of them on both sides is generous and
+  // still far below a step.
   if (n.outputs.size() != 1 || n.inputs.empty() || !(ShapeOf(n.inputs[0]) == ShapeOf(v))) {
     Fail(ErrorCode::kUnsupported, "exact element: operator ", n.op, " of node '", n.name, "'");
   }

@@ -14,10 +14,11 @@ namespace {
 
 std::string QualifiedOp(const Node& n) { return n.domain.empty() ? n.op : n.domain + "." + n.op; }
 
-// Plan by value and node names: planning is done on a copy with BatchNorm folded, as `quantize` will do it.
+// Plan by value and node names: planning is done on a copy with BatchNorm folded, as `quantize`
+// will do it.
 struct Quantizability {
-  std::set<std::string> quantized;              // nodes
-  std::map<std::string, std::string> reasons;   // nodes that stay float
+  std::set<std::string> quantized;             // nodes
+  std::map<std::string, std::string> reasons;  // nodes that stay float
 };
 
 Quantizability AskPlan(Graph graph, Target target) {
@@ -28,13 +29,15 @@ Quantizability AskPlan(Graph graph, Target target) {
   for (const auto& s : plan.skipped) q.reasons[s.node] = s.reason;
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
-    if (q.reasons.contains(n.name) && DequantizerOf(graph, n.input(1))) q.reasons[n.name] = "already quantized";
+    if (q.reasons.contains(n.name) && DequantizerOf(graph, n.input(1)))
+      q.reasons[n.name] = "already quantized";
   }
   std::set<ValueId> grids;
   for (const auto& a : plan.activations) grids.insert(a.value);
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
-    static const std::set<std::string> kOnCodes = {"Add", "AveragePool", "GlobalAveragePool", "MaxPool", "Concat"};
+    static const std::set<std::string> kOnCodes = {"Add", "AveragePool", "GlobalAveragePool",
+                                                   "MaxPool", "Concat"};
     if (!n.domain.empty() || !kOnCodes.contains(n.op)) continue;
     bool inputs = true;
     for (ValueId v : n.inputs) inputs = inputs && grids.contains(v);
@@ -51,7 +54,8 @@ int64_t ParametersOf(const Graph& graph, const Node& n) {
   int64_t total = 0;
   for (ValueId v : n.inputs) {
     const Tensor* t = graph.ConstantOf(v);
-    if (t != nullptr && t->dtype() != DType::kInt64) total += t->elements();  // int64: shapes, axes, indices
+    if (t != nullptr && t->dtype() != DType::kInt64)
+      total += t->elements();  // int64: shapes, axes, indices
   }
   return total;
 }
@@ -79,16 +83,19 @@ InspectResult InspectGraph(const Graph& original, Target target) {
     InspectResult::Layer layer;
     layer.node = n.name;
     layer.op = QualifiedOp(n);
-    if (!n.outputs.empty() && n.outputs[0] != kNoValue) layer.shape = graph.value(n.outputs[0]).type.ToString();
+    if (!n.outputs.empty() && n.outputs[0] != kNoValue)
+      layer.shape = graph.value(n.outputs[0]).type.ToString();
     layer.macs = MacsOf(graph, n);
     layer.parameters = ParametersOf(graph, n);
     layer.quantizable = q.quantized.contains(n.name);
-    if (const auto it = q.reasons.find(n.name); it != q.reasons.end() && !layer.quantizable) layer.reason = it->second;
+    if (const auto it = q.reasons.find(n.name); it != q.reasons.end() && !layer.quantizable)
+      layer.reason = it->second;
     r.macs += layer.macs;
     if (layer.quantizable) r.quantizable_macs += layer.macs;
     for (ValueId v : n.inputs) {
       const Tensor* t = graph.ConstantOf(v);
-      if (t != nullptr && t->dtype() != DType::kInt64 && counted.insert(v).second) r.parameters += t->elements();
+      if (t != nullptr && t->dtype() != DType::kInt64 && counted.insert(v).second)
+        r.parameters += t->elements();
     }
     r.layers.push_back(std::move(layer));
   }

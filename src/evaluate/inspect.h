@@ -1,4 +1,5 @@
-// `octet inspect`: what a model is made of, what it costs, and what can be quantized, before anything runs.
+// `octet inspect`: what a model is made of, what it costs, and what can be quantized, before
+// anything runs.
 #pragma once
 
 #include "graph/graph.h"

@@ -17,9 +17,11 @@ constexpr double kZ975 = 1.959963984540054;  // 97.5 % quantile of the standard 
 double StudentT975(int64_t degrees) {
   OCTET_INVARIANT(degrees >= 1);
   // Tabulated below ten degrees, where the expansion below is worse than 5e-5.
-  static constexpr std::array<double, 10> kTable = {12.7062047, 4.3026527, 3.1824463, 2.7764451, 2.5705818,
-                                                    2.4469119,  2.3646243, 2.3060041, 2.2621572, 2.2281389};
-  if (degrees <= static_cast<int64_t>(kTable.size())) return kTable[static_cast<size_t>(degrees - 1)];
+  static constexpr std::array<double, 10> kTable = {12.7062047, 4.3026527, 3.1824463, 2.7764451,
+                                                    2.5705818,  2.4469119, 2.3646243, 2.3060041,
+                                                    2.2621572,  2.2281389};
+  if (degrees <= static_cast<int64_t>(kTable.size()))
+    return kTable[static_cast<size_t>(degrees - 1)];
   // Abramowitz and Stegun 26.7.5.
   const double z = kZ975, v = static_cast<double>(degrees);
   const double z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z, z9 = z7 * z * z;
@@ -39,7 +41,8 @@ Interval MeanInterval(std::span<const double> values) {
   if (std::isinf(mean)) return {mean, mean, mean};
   double squares = 0;
   for (double v : values) squares += (v - mean) * (v - mean);
-  const double half = StudentT975(static_cast<int64_t>(values.size()) - 1) * std::sqrt(squares / (n - 1) / n);
+  const double half =
+      StudentT975(static_cast<int64_t>(values.size()) - 1) * std::sqrt(squares / (n - 1) / n);
   return {mean, mean - half, mean + half};
 }
 
@@ -51,7 +54,8 @@ Interval WilsonInterval(int64_t successes, int64_t n) {
   const double center = p + z2 / (2 * count);
   const double half = kZ975 * std::sqrt(p * (1 - p) / count + z2 / (4 * count * count));
   const double scale = 1 + z2 / count;
-  return {p, std::clamp((center - half) / scale, 0.0, p), std::clamp((center + half) / scale, p, 1.0)};
+  return {p, std::clamp((center - half) / scale, 0.0, p),
+          std::clamp((center + half) / scale, p, 1.0)};
 }
 
 Interval PairedDifference(const PairCounts& counts) {
@@ -70,7 +74,9 @@ Interval PairedDifference(const PairCounts& counts) {
     if (determinant > 0) determinant = std::max(determinant - static_cast<double>(n) / 2, 0.0);
     phi = determinant / std::sqrt(margins);
   }
-  const auto combine = [phi](double x, double y) { return std::sqrt(std::max(0.0, x * x - 2 * phi * x * y + y * y)); };
+  const auto combine = [phi](double x, double y) {
+    return std::sqrt(std::max(0.0, x * x - 2 * phi * x * y + y * y));
+  };
   const double change = second.value - first.value;
   return {change, change - combine(second.value - second.lo, first.hi - first.value),
           change + combine(second.hi - second.value, first.value - first.lo)};

@@ -1,5 +1,5 @@
-// 95 % confidence intervals for the figures of `octet eval`. No resampling: closed forms, so that the same data
-// give the same interval on every machine.
+// 95 % confidence intervals for the figures of `octet eval`. No resampling: closed forms, so that
+// the same data give the same interval on every machine.
 #pragma once
 
 #include <cstdint>
@@ -12,17 +12,19 @@ namespace octet {
 // The 97.5 % quantile of Student's t distribution. degrees >= 1.
 [[nodiscard]] double StudentT975(int64_t degrees);
 
-// Mean of independent figures, Student's t. With fewer than two of them nothing is known of the spread: the
-// interval is the whole line. Throws kBadData where there are none.
+// Mean of independent figures, Student's t. With fewer than two of them nothing is known of the
+// spread: the interval is the whole line. Throws kBadData where there are none.
 [[nodiscard]] Interval MeanInterval(std::span<const double> values);
 
-// A share of n: Wilson's score interval (Wilson 1927), which stays inside [0, 1] and is sound at 0 and n.
+// A share of n: Wilson's score interval (Wilson 1927), which stays inside [0, 1] and is sound at 0
+// and n.
 [[nodiscard]] Interval WilsonInterval(int64_t successes, int64_t n);
 
-// Two shares of the same n things, second minus first, from the four counts of pairs. Newcombe's method 10
-// ("Improved confidence intervals for the difference between binomial proportions based on paired data",
-// Statistics in Medicine 17, 1998): Wilson's limits of the two shares, combined with their correlation. Sound for
-// few and for no discordant pairs, where the normal approximation gives an interval of length zero.
+// Two shares of the same n things, second minus first, from the four counts of pairs. Newcombe's
+// method 10 ("Improved confidence intervals for the difference between binomial proportions based
+// on paired data", Statistics in Medicine 17, 1998): Wilson's limits of the two shares, combined
+// with their correlation. Sound for few and for no discordant pairs, where the normal approximation
+// gives an interval of length zero.
 struct PairCounts {
   int64_t both = 0, first_only = 0, second_only = 0, neither = 0;
 };

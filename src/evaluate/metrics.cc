@@ -12,8 +12,9 @@
 namespace octet {
 namespace {
 
-// Probabilities below this are read as this much: half the spacing of float32 below 1, so what a float32 softmax
-// itself cannot tell from 0. Only for outputs that are probabilities: the logarithm of a softmax has no floor.
+// Probabilities below this are read as this much: half the spacing of float32 below 1, so what a
+// float32 softmax itself cannot tell from 0. Only for outputs that are probabilities: the logarithm
+// of a softmax has no floor.
 constexpr double kSmallestProbability = 0x1p-24;
 
 constexpr std::array<MetricInfo, 10> kMetrics = {{
@@ -62,15 +63,17 @@ size_t ArgMax(std::span<const float> row) {
   return static_cast<size_t>(std::max_element(row.begin(), row.end()) - row.begin());
 }
 
-std::span<const float> CheckedFloats(const TensorView& t, const ScoredOutput& info, std::string_view sample) {
+std::span<const float> CheckedFloats(const TensorView& t, const ScoredOutput& info,
+                                     std::string_view sample) {
   if (t.dtype != DType::kFloat32) {
-    Fail(ErrorCode::kUnsupported, "evaluate: output '", info.name, "' is ", NameOf(t.dtype), ", expected float32");
+    Fail(ErrorCode::kUnsupported, "evaluate: output '", info.name, "' is ", NameOf(t.dtype),
+         ", expected float32");
   }
   const auto data = t.data<float>();
   for (size_t i = 0; i < data.size(); ++i) {
     if (!std::isfinite(data[i])) {
-      Fail(ErrorCode::kBadData, "evaluate: output '", info.name, "' of sample '", sample, "' is ", data[i],
-           " at element ", i);
+      Fail(ErrorCode::kBadData, "evaluate: output '", info.name, "' of sample '", sample, "' is ",
+           data[i], " at element ", i);
     }
   }
   return data;
@@ -79,12 +82,15 @@ std::span<const float> CheckedFloats(const TensorView& t, const ScoredOutput& in
 }  // namespace
 
 OutputKind KindOfOutput(const Graph& graph, ValueId output) {
-  static constexpr std::array kTransparent = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
-                                              "Cast",     "QuantizeLinear", "DequantizeLinear"};
+  static constexpr std::array kTransparent = {"Identity",       "Reshape",         "Flatten",
+                                              "Squeeze",        "Unsqueeze",       "Cast",
+                                              "QuantizeLinear", "DequantizeLinear"};
   for (ValueId v = output; v != kNoValue && graph.value(v).producer != kNoNode;) {
     const Node& n = graph.node(graph.value(v).producer);
     if (n.Is("Softmax")) return OutputKind::kProbabilities;
-    if (!n.domain.empty() || std::find(kTransparent.begin(), kTransparent.end(), n.op) == kTransparent.end()) break;
+    if (!n.domain.empty() ||
+        std::find(kTransparent.begin(), kTransparent.end(), n.op) == kTransparent.end())
+      break;
     v = n.input(0);
   }
   return OutputKind::kLogits;
@@ -108,9 +114,9 @@ int64_t ClassesOf(const Shape& shape) {
   return rank >= 2 && shape[rank - 1] >= 2 ? shape[rank - 1] : 0;
 }
 
-SampleScores ScoreSample(const TensorView& output, const ScoredOutput& info, const TensorView* reference,
-                         const ScoredOutput& reference_info, std::optional<int64_t> label,
-                         std::string_view sample) {
+SampleScores ScoreSample(const TensorView& output, const ScoredOutput& info,
+                         const TensorView* reference, const ScoredOutput& reference_info,
+                         std::optional<int64_t> label, std::string_view sample) {
   const auto y = CheckedFloats(output, info, sample);
   std::span<const float> r;
   if (reference != nullptr) {
@@ -135,8 +141,8 @@ SampleScores ScoreSample(const TensorView& output, const ScoredOutput& info, con
     s.agreement /= static_cast<double>(s.rows);
     if (label && s.rows == 1) {
       if (*label < 0 || *label >= classes) {
-        Fail(ErrorCode::kBadData, "evaluate: the label of sample '", sample, "' is ", *label, ", but output '",
-             info.name, "' has ", classes, " classes");
+        Fail(ErrorCode::kBadData, "evaluate: the label of sample '", sample, "' is ", *label,
+             ", but output '", info.name, "' has ", classes, " classes");
       }
       const auto l = static_cast<size_t>(*label);
       const int64_t rank = Rank(y, l);
@@ -185,31 +191,42 @@ Interval Summarize(Metric metric, std::span<const SampleScores> scores) {
   };
   using S = const SampleScores&;
   switch (metric) {
-    case Metric::kTop1: return share([](S s) { return s.top1; });
-    case Metric::kTop5: return share([](S s) { return s.top5; });
-    case Metric::kCrossEntropy: return mean([](S s) { return s.cross_entropy; });
-    case Metric::kKl: return mean([](S s) { return s.kl; });
+    case Metric::kTop1:
+      return share([](S s) { return s.top1; });
+    case Metric::kTop5:
+      return share([](S s) { return s.top5; });
+    case Metric::kCrossEntropy:
+      return mean([](S s) { return s.cross_entropy; });
+    case Metric::kKl:
+      return mean([](S s) { return s.kl; });
     case Metric::kAgreement: {
-      const bool shares = std::all_of(scores.begin(), scores.end(), [](S s) { return s.rows == 1; });
+      const bool shares =
+          std::all_of(scores.begin(), scores.end(), [](S s) { return s.rows == 1; });
       if (shares) return share([](S s) { return s.agreement == 1; });
       return mean([](S s) { return s.agreement; });
     }
     case Metric::kPsnr: {
-      // Of the mean error, so that one perfect sample does not make it infinite; monotonic, so the limits of the
-      // mean error are those of the PSNR.
+      // Of the mean error, so that one perfect sample does not make it infinite; monotonic, so the
+      // limits of the mean error are those of the PSNR.
       double lo = std::numeric_limits<double>::infinity(), hi = -lo;
       for (S s : scores) {
         lo = std::min(lo, s.reference_min);
         hi = std::max(hi, s.reference_max);
       }
       const Interval mse = mean([](S s) { return s.mse; });
-      const auto db = [&](double e) { return 10 * std::log10((hi - lo) * (hi - lo) / std::max(e, 0.0)); };
+      const auto db = [&](double e) {
+        return 10 * std::log10((hi - lo) * (hi - lo) / std::max(e, 0.0));
+      };
       return {db(mse.value), db(mse.hi), db(mse.lo)};
     }
-    case Metric::kCosine: return mean([](S s) { return s.cosine; });
-    case Metric::kTop1Change: return change([](S s) { return s.reference_top1; }, [](S s) { return s.top1; });
-    case Metric::kTop5Change: return change([](S s) { return s.reference_top5; }, [](S s) { return s.top5; });
-    case Metric::kCrossEntropyChange: return mean([](S s) { return s.cross_entropy - s.reference_cross_entropy; });
+    case Metric::kCosine:
+      return mean([](S s) { return s.cosine; });
+    case Metric::kTop1Change:
+      return change([](S s) { return s.reference_top1; }, [](S s) { return s.top1; });
+    case Metric::kTop5Change:
+      return change([](S s) { return s.reference_top5; }, [](S s) { return s.top5; });
+    case Metric::kCrossEntropyChange:
+      return mean([](S s) { return s.cross_entropy - s.reference_cross_entropy; });
   }
   Fail(ErrorCode::kInternal, "metric without a definition");
 }

@@ -76,7 +76,8 @@ TEST(Metrics, RefusesNonFiniteOutputsAndBadLabels) {
 }
 
 TEST(Metrics, ManyRowsAverageKlAndAgreement) {
-  const Tensor y = Tensor::Of<float>(Shape{1, 2, 2}, {0, 1, 1, 0}), r = Tensor::Of<float>(Shape{1, 2, 2}, {0, 1, 0, 1});
+  const Tensor y = Tensor::Of<float>(Shape{1, 2, 2}, {0, 1, 1, 0}),
+               r = Tensor::Of<float>(Shape{1, 2, 2}, {0, 1, 0, 1});
   const TensorView rv = r.view();
   const SampleScores s = ScoreSample(y.view(), kLogits, &rv, kLogits, {}, "s");
   EXPECT_EQ(s.rows, 2);

@@ -1,5 +1,5 @@
-// Loops of independent multiply-adds in assembly, so that no compiler rearranges them. Each has at least as many
-// accumulators as latency times ports needs (vpdpbusd: 5 x 2, FMA: 4 x 2 to 5 x 2).
+// Loops of independent multiply-adds in assembly, so that no compiler rearranges them. Each has at
+// least as many accumulators as latency times ports needs (vpdpbusd: 5 x 2, FMA: 4 x 2 to 5 x 2).
 #include "evaluate/peak.h"
 
 #include <algorithm>
@@ -12,7 +12,8 @@
 namespace octet {
 namespace {
 
-// Many bursts shorter than a scheduler's time slice: one of them is left alone even on a busy machine.
+// Many bursts shorter than a scheduler's time slice: one of them is left alone even on a busy
+// machine.
 constexpr int kBursts = 32;
 
 struct Loop {
@@ -21,26 +22,24 @@ struct Loop {
   void (*run)(int64_t iterations);
 };
 
-// The code touches the upper parts of vector registers, which code for x86-64 does not use: naming the xmm parts as
-// clobbered is enough, and vzeroupper puts them back as they are expected.
-#define OCTET_PEAK_LOOP(before, body)                                                                  \
-  asm volatile(before                                                                                  \
-               "1:\n" body                                                                             \
-               "dec %0\n"                                                                              \
-               "jnz 1b\n"                                                                              \
-               : "+r"(n)                                                                               \
-               :                                                                                       \
-               : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-                 "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc")
+// The code touches the upper parts of vector registers, which code for x86-64 does not use: naming
+// the xmm parts as clobbered is enough, and vzeroupper puts them back as they are expected.
+#define OCTET_PEAK_LOOP(before, body)                                                            \
+  asm volatile(before "1:\n" body                                                                \
+                      "dec %0\n"                                                                 \
+                      "jnz 1b\n"                                                                 \
+               : "+r"(n)                                                                         \
+               :                                                                                 \
+               : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", \
+                 "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc")
 
 // One instruction with two equal sources, for accumulators 1 to 12; register 0 is zero throughout.
-#define OCTET_TWELVE(op, r)                                                              \
-  op " %%" r "0, %%" r "0, %%" r "1\n" op " %%" r "0, %%" r "0, %%" r "2\n"              \
-  op " %%" r "0, %%" r "0, %%" r "3\n" op " %%" r "0, %%" r "0, %%" r "4\n"              \
-  op " %%" r "0, %%" r "0, %%" r "5\n" op " %%" r "0, %%" r "0, %%" r "6\n"              \
-  op " %%" r "0, %%" r "0, %%" r "7\n" op " %%" r "0, %%" r "0, %%" r "8\n"              \
-  op " %%" r "0, %%" r "0, %%" r "9\n" op " %%" r "0, %%" r "0, %%" r "10\n"             \
-  op " %%" r "0, %%" r "0, %%" r "11\n" op " %%" r "0, %%" r "0, %%" r "12\n"
+#define OCTET_TWELVE(op, r)                                                                        \
+  op " %%" r "0, %%" r "0, %%" r "1\n" op " %%" r "0, %%" r "0, %%" r "2\n" op " %%" r "0, %%" r   \
+     "0, %%" r "3\n" op " %%" r "0, %%" r "0, %%" r "4\n" op " %%" r "0, %%" r "0, %%" r "5\n" op  \
+     " %%" r "0, %%" r "0, %%" r "6\n" op " %%" r "0, %%" r "0, %%" r "7\n" op " %%" r "0, %%" r   \
+     "0, %%" r "8\n" op " %%" r "0, %%" r "0, %%" r "9\n" op " %%" r "0, %%" r "0, %%" r "10\n" op \
+     " %%" r "0, %%" r "0, %%" r "11\n" op " %%" r "0, %%" r "0, %%" r "12\n"
 
 // vzeroall clears all registers that the loops use (0 to 15, in full width).
 void Int8Avx512(int64_t n) {
@@ -61,40 +60,48 @@ void FloatAvx2(int64_t n) {
 }
 
 // u8 x s8 without VNNI: three instructions for 32 multiply-adds.
-#define OCTET_MADD_AVX2(t, acc)                                                       \
-  "vpmaddubsw %%ymm0, %%ymm0, %%" t "\n"                                              \
-  "vpmaddwd %%" t ", %%ymm0, %%" t "\n"                                               \
+#define OCTET_MADD_AVX2(t, acc)     \
+  "vpmaddubsw %%ymm0, %%ymm0, %%" t \
+  "\n"                              \
+  "vpmaddwd %%" t ", %%ymm0, %%" t  \
+  "\n"                              \
   "vpaddd %%" t ", %%" acc ", %%" acc "\n"
 void Int8Avx2(int64_t n) {
   OCTET_PEAK_LOOP("vzeroall\n",
-                  OCTET_MADD_AVX2("ymm1", "ymm7") OCTET_MADD_AVX2("ymm2", "ymm8") OCTET_MADD_AVX2("ymm3", "ymm9")
-                      OCTET_MADD_AVX2("ymm4", "ymm10") OCTET_MADD_AVX2("ymm5", "ymm11")
-                          OCTET_MADD_AVX2("ymm6", "ymm12"));
+                  OCTET_MADD_AVX2("ymm1", "ymm7") OCTET_MADD_AVX2("ymm2", "ymm8")
+                      OCTET_MADD_AVX2("ymm3", "ymm9") OCTET_MADD_AVX2("ymm4", "ymm10")
+                          OCTET_MADD_AVX2("ymm5", "ymm11") OCTET_MADD_AVX2("ymm6", "ymm12"));
   asm volatile("vzeroupper" ::: "memory");
 }
 
-// SSE2: 16-bit multiply-adds in pairs, eight at a time; float multiplies and adds apart, four at a time.
-#define OCTET_MADD_SSE2(t, acc)                                \
-  "movdqa %%xmm0, %%" t "\n"                                   \
-  "pmaddwd %%xmm0, %%" t "\n"                                  \
+// SSE2: 16-bit multiply-adds in pairs, eight at a time; float multiplies and adds apart, four at a
+// time.
+#define OCTET_MADD_SSE2(t, acc) \
+  "movdqa %%xmm0, %%" t         \
+  "\n"                          \
+  "pmaddwd %%xmm0, %%" t        \
+  "\n"                          \
   "paddd %%" t ", %%" acc "\n"
-#define OCTET_FLOAT_SSE2(t, acc)                               \
-  "movaps %%xmm0, %%" t "\n"                                   \
-  "mulps %%xmm0, %%" t "\n"                                    \
+#define OCTET_FLOAT_SSE2(t, acc) \
+  "movaps %%xmm0, %%" t          \
+  "\n"                           \
+  "mulps %%xmm0, %%" t           \
+  "\n"                           \
   "addps %%" t ", %%" acc "\n"
 void Int8Sse2(int64_t n) {
   OCTET_PEAK_LOOP("pxor %%xmm0, %%xmm0\n",
-                  OCTET_MADD_SSE2("xmm1", "xmm7") OCTET_MADD_SSE2("xmm2", "xmm8") OCTET_MADD_SSE2("xmm3", "xmm9")
-                      OCTET_MADD_SSE2("xmm4", "xmm10") OCTET_MADD_SSE2("xmm5", "xmm11")
-                          OCTET_MADD_SSE2("xmm6", "xmm12"));
+                  OCTET_MADD_SSE2("xmm1", "xmm7") OCTET_MADD_SSE2("xmm2", "xmm8")
+                      OCTET_MADD_SSE2("xmm3", "xmm9") OCTET_MADD_SSE2("xmm4", "xmm10")
+                          OCTET_MADD_SSE2("xmm5", "xmm11") OCTET_MADD_SSE2("xmm6", "xmm12"));
 }
 // The accumulators start at whatever they hold; zero keeps denormals out of the sums.
 void FloatSse2(int64_t n) {
-  OCTET_PEAK_LOOP("xorps %%xmm0, %%xmm0\nxorps %%xmm7, %%xmm7\nxorps %%xmm8, %%xmm8\nxorps %%xmm9, %%xmm9\n"
-                  "xorps %%xmm10, %%xmm10\nxorps %%xmm11, %%xmm11\nxorps %%xmm12, %%xmm12\n",
-                  OCTET_FLOAT_SSE2("xmm1", "xmm7") OCTET_FLOAT_SSE2("xmm2", "xmm8") OCTET_FLOAT_SSE2("xmm3", "xmm9")
-                      OCTET_FLOAT_SSE2("xmm4", "xmm10") OCTET_FLOAT_SSE2("xmm5", "xmm11")
-                          OCTET_FLOAT_SSE2("xmm6", "xmm12"));
+  OCTET_PEAK_LOOP(
+      "xorps %%xmm0, %%xmm0\nxorps %%xmm7, %%xmm7\nxorps %%xmm8, %%xmm8\nxorps %%xmm9, %%xmm9\n"
+      "xorps %%xmm10, %%xmm10\nxorps %%xmm11, %%xmm11\nxorps %%xmm12, %%xmm12\n",
+      OCTET_FLOAT_SSE2("xmm1", "xmm7") OCTET_FLOAT_SSE2("xmm2", "xmm8")
+          OCTET_FLOAT_SSE2("xmm3", "xmm9") OCTET_FLOAT_SSE2("xmm4", "xmm10")
+              OCTET_FLOAT_SSE2("xmm5", "xmm11") OCTET_FLOAT_SSE2("xmm6", "xmm12"));
 }
 
 #undef OCTET_PEAK_LOOP
@@ -132,7 +139,8 @@ double SecondsFor(const Loop& loop, int threads, int64_t iterations) {
 double Gops(const Loop& loop, int threads, double seconds) {
   int64_t iterations = 1 << 12;
   // Sized in one thread: starting the others may take longer than a burst on a busy machine.
-  while (std::min(SecondsFor(loop, 1, iterations), SecondsFor(loop, 1, iterations)) < seconds / 2) iterations *= 2;
+  while (std::min(SecondsFor(loop, 1, iterations), SecondsFor(loop, 1, iterations)) < seconds / 2)
+    iterations *= 2;
   double best = SecondsFor(loop, threads, iterations);
   for (int i = 1; i < kBursts; ++i) best = std::min(best, SecondsFor(loop, threads, iterations));
   return loop.operations * static_cast<double>(iterations) * threads / best * 1e-9;
@@ -144,7 +152,8 @@ PeakRates MeasurePeak(int threads, double seconds) {
   const ThreadScope scope(threads);
   const int workers = MaxThreads();
   const Loop int8 = Int8Loop(), real = FloatLoop();
-  return {Gops(int8, workers, seconds), Gops(real, workers, seconds), int8.instruction, real.instruction};
+  return {Gops(int8, workers, seconds), Gops(real, workers, seconds), int8.instruction,
+          real.instruction};
 }
 
 }  // namespace octet

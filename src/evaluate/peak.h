@@ -1,5 +1,5 @@
-// The arithmetic peak of this machine, measured: what `octet bench` gives its percentages of. Registers only, no
-// memory, every core that the run may use at once.
+// The arithmetic peak of this machine, measured: what `octet bench` gives its percentages of.
+// Registers only, no memory, every core that the run may use at once.
 #pragma once
 
 #include <string>
@@ -12,8 +12,9 @@ struct PeakRates {
   std::string int8_instruction, float_instruction;  // "vpdpbusd zmm"
 };
 
-// The best of several bursts of about `seconds` each, by the widest instructions of the machine (OCTET_FORCE_ISA does
-// not count: a portable kernel is measured by the same stick), in `threads` threads.
+// The best of several bursts of about `seconds` each, by the widest instructions of the machine
+// (OCTET_FORCE_ISA does not count: a portable kernel is measured by the same stick), in `threads`
+// threads.
 [[nodiscard]] PeakRates MeasurePeak(int threads, double seconds = 0.003);
 
 }  // namespace octet

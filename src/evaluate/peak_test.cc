@@ -22,8 +22,8 @@ TEST(Peak, VnniDoesFourTimesTheFloatWork) {
   bool vnni = false;
   for (Isa isa : SupportedIsas()) vnni = vnni || isa == Isa::kAvx512Vnni;
   if (!vnni) GTEST_SKIP() << "no AVX512-VNNI on this machine";
-  // Both issue on the same ports with a quarter of the elements: 4 by construction. A neighbour may steal half of
-  // either burst.
+  // Both issue on the same ports with a quarter of the elements: 4 by construction. A neighbour may
+  // steal half of either burst.
   const PeakRates r = MeasurePeak(1);
   EXPECT_GT(r.int8_gops / r.float_gops, 2.0);
   EXPECT_LT(r.int8_gops / r.float_gops, 8.0);

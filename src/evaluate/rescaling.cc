@@ -25,7 +25,8 @@ std::optional<ChannelView> OutputChannels(const Node& n, const Shape& w) {
   return std::nullopt;
 }
 
-// What a weight of the quantized model stands for, and the step of each output channel (0: not quantized).
+// What a weight of the quantized model stands for, and the step of each output channel (0: not
+// quantized).
 struct RealWeight {
   std::vector<float> values;
   std::vector<double> step;
@@ -34,21 +35,24 @@ struct RealWeight {
 std::optional<RealWeight> ReadWeight(const Graph& graph, const Node& n, const ChannelView& view) {
   RealWeight w;
   w.step.assign(static_cast<size_t>(view.channels), 0.0);
-  if (const Tensor* t = graph.ConstantOf(n.input(1)); t != nullptr && t->dtype() == DType::kFloat32) {
+  if (const Tensor* t = graph.ConstantOf(n.input(1));
+      t != nullptr && t->dtype() == DType::kFloat32) {
     w.values.assign(t->data<float>().begin(), t->data<float>().end());
     return w;
   }
   const auto q = DequantizerOf(graph, n.input(1));
   const Tensor* codes = q ? graph.ConstantOf(q->codes) : nullptr;
   if (codes == nullptr || codes->dtype() != DType::kInt8) return std::nullopt;
-  if (!q->per_tensor() && static_cast<int64_t>(q->scale.size()) != view.channels) return std::nullopt;
+  if (!q->per_tensor() && static_cast<int64_t>(q->scale.size()) != view.channels)
+    return std::nullopt;
   const auto c = codes->data<int8_t>();
   for (size_t i = 0; i < c.size(); ++i) {
     const auto channel = (static_cast<int64_t>(i) / view.inner) % view.channels;
     const size_t k = q->per_tensor() ? 0 : static_cast<size_t>(channel);
     w.values.push_back(DequantizeOne(c[i], q->scale[k], q->zero_point[k]));
   }
-  for (size_t k = 0; k < w.step.size(); ++k) w.step[k] = static_cast<double>(q->scale[q->per_tensor() ? 0 : k]);
+  for (size_t k = 0; k < w.step.size(); ++k)
+    w.step[k] = static_cast<double>(q->scale[q->per_tensor() ? 0 : k]);
   return w;
 }
 
@@ -57,10 +61,11 @@ struct Evidence {
   double reference_sq = 0;  // <w,w>
   double product = 0;       // <w,w'>
   double test_sq = 0;       // <w',w'>
-  double noise_sq = 0;      // sum of step^2 / 12: expected square of the rounding, per unit of <w,w>
+  double noise_sq = 0;  // sum of step^2 / 12: expected square of the rounding, per unit of <w,w>
 };
 
-constexpr double kLeastSteps = 4;  // a channel whose weights are not this long, in steps, says nothing
+constexpr double kLeastSteps =
+    4;  // a channel whose weights are not this long, in steps, says nothing
 
 // The factor, or nullopt where it cannot be told from 1 (or at all).
 std::optional<double> FactorOf(const Evidence& e) {
@@ -68,15 +73,17 @@ std::optional<double> FactorOf(const Evidence& e) {
   const double step_rms = std::sqrt(e.noise_sq);
   if (std::sqrt(e.test_sq) < kLeastSteps * step_rms * std::sqrt(12.0)) return std::nullopt;
   const double s = e.reference_sq / e.product;
-  // Rounding with step d moves <w,w'> by d / sqrt(12) * |w| in the mean square: relative to <w,w'> = |w| |w'| that
-  // is d / (sqrt(12) |w'|). Six deviations leave nothing to chance; 1e-4 covers float32 arithmetic.
+  // Rounding with step d moves <w,w'> by d / sqrt(12) * |w| in the mean square: relative to <w,w'>
+  // = |w| |w'| that is d / (sqrt(12) |w'|). Six deviations leave nothing to chance; 1e-4 covers
+  // float32 arithmetic.
   const double deviation = step_rms / std::sqrt(e.test_sq);
   return std::fabs(s - 1) > 6 * deviation + 1e-4 ? std::optional(s) : std::nullopt;
 }
 
 class Aligner {
  public:
-  Aligner(Graph& reference, const Graph& quantized) : reference_(reference), quantized_(quantized) {}
+  Aligner(Graph& reference, const Graph& quantized)
+      : reference_(reference), quantized_(quantized) {}
 
   std::vector<std::string> Run() {
     const auto groups = FindChannelGroups(reference_, true).groups;
@@ -84,8 +91,8 @@ class Aligner {
     for (const auto& g : groups) {
       for (const auto& [v, layout] : g.values) open.insert(v);
     }
-    // A producer can be read once its own input is settled. Groups come in no promised order: sweep until
-    // nothing moves.
+    // A producer can be read once its own input is settled. Groups come in no promised order: sweep
+    // until nothing moves.
     std::vector<bool> done(groups.size(), false);
     for (bool moved = true; moved;) {
       moved = false;
@@ -103,7 +110,8 @@ class Aligner {
     std::vector<Evidence> evidence(static_cast<size_t>(group.channels));
     bool readable = false;
     for (NodeId id : group.producers) {
-      if (!open.contains(reference_.node(id).input(0))) readable = AddEvidence(id, evidence) || readable;
+      if (!open.contains(reference_.node(id).input(0)))
+        readable = AddEvidence(id, evidence) || readable;
     }
     if (!readable) return false;
     std::vector<float> factors(evidence.size(), 1.0F);

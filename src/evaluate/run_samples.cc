@@ -9,14 +9,15 @@ namespace octet {
 std::vector<size_t> MatchInputs(const Graph& graph, const Dataset& data, std::string_view what) {
   const std::vector<InputSpec>& specs = data.inputs();
   if (specs.size() != graph.inputs.size()) {
-    Fail(ErrorCode::kInvalidArgument, what, " has ", graph.inputs.size(), " inputs, but the data were opened for ",
-         specs.size());
+    Fail(ErrorCode::kInvalidArgument, what, " has ", graph.inputs.size(),
+         " inputs, but the data were opened for ", specs.size());
   }
   std::vector<size_t> by_name, by_place;
   for (ValueId id : graph.inputs) {
     by_place.push_back(by_place.size());
-    const auto it = std::find_if(specs.begin(), specs.end(),
-                                 [&](const InputSpec& s) { return s.name == graph.value(id).name; });
+    const auto it = std::find_if(specs.begin(), specs.end(), [&](const InputSpec& s) {
+      return s.name == graph.value(id).name;
+    });
     if (it != specs.end()) by_name.push_back(static_cast<size_t>(it - specs.begin()));
   }
   return by_name.size() == by_place.size() ? by_name : by_place;
@@ -31,7 +32,8 @@ std::vector<TensorView> InputViews(const Sample& sample, const std::vector<size_
 
 void RequireSamples(const Dataset& data, std::string_view operation) {
   if (data.size() <= 0) {
-    Fail(ErrorCode::kBadData, operation, ": '", data.path().string(), "' holds no samples, expected at least one");
+    Fail(ErrorCode::kBadData, operation, ": '", data.path().string(),
+         "' holds no samples, expected at least one");
   }
 }
 

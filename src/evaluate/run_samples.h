@@ -10,11 +10,13 @@
 
 namespace octet {
 
-// For every input of `graph`, its position in a sample of the data: by name, or by place where the two graphs
-// name their inputs differently. Throws kInvalidArgument where the numbers differ.
-[[nodiscard]] std::vector<size_t> MatchInputs(const Graph& graph, const Dataset& data, std::string_view what);
+// For every input of `graph`, its position in a sample of the data: by name, or by place where the
+// two graphs name their inputs differently. Throws kInvalidArgument where the numbers differ.
+[[nodiscard]] std::vector<size_t> MatchInputs(const Graph& graph, const Dataset& data,
+                                              std::string_view what);
 
-[[nodiscard]] std::vector<TensorView> InputViews(const Sample& sample, const std::vector<size_t>& order);
+[[nodiscard]] std::vector<TensorView> InputViews(const Sample& sample,
+                                                 const std::vector<size_t>& order);
 
 // Throws kBadData where the data hold no sample.
 void RequireSamples(const Dataset& data, std::string_view operation);

@@ -42,7 +42,8 @@ class Net {
     g.AddOp(op, std::move(in), {y}, std::move(attributes), name);
     return y;
   }
-  ValueId Conv(const std::string& name, ValueId in, const Shape& w, int64_t group = 1, int64_t stride = 1) {
+  ValueId Conv(const std::string& name, ValueId in, const Shape& w, int64_t group = 1,
+               int64_t stride = 1) {
     const float bound = std::sqrt(3.0F / static_cast<float>(w.product(1, 4)));
     const ValueId weight = g.AddConstant(name + ".w", Random(w, -bound, bound, ++seed));
     const ValueId bias = g.AddConstant(name + ".b", Random(Shape{w[0]}, -0.3F, 0.3F, ++seed));
@@ -63,17 +64,21 @@ class Net {
   uint32_t seed = 100;
 };
 
-// Convolution, depthwise with Clip, residual Add, pooling, Gemm: one of each of what classifiers are made of.
+// Convolution, depthwise with Clip, residual Add, pooling, Gemm: one of each of what classifiers
+// are made of.
 inline Graph Classifier() {
   Net n({-1, 3, 12, 12});
   const ValueId a = n.Op("Relu", "relu1", {n.Conv("conv1", n.x, {16, 3, 3, 3}, 1, 2)});
-  const ValueId lo = n.g.AddConstant("lo", Tensor::Scalar(0.0F)), hi = n.g.AddConstant("hi", Tensor::Scalar(6.0F));
+  const ValueId lo = n.g.AddConstant("lo", Tensor::Scalar(0.0F)),
+                hi = n.g.AddConstant("hi", Tensor::Scalar(6.0F));
   const ValueId b = n.Op("Clip", "clip", {n.Conv("depthwise", a, {16, 1, 3, 3}, 16), lo, hi});
   const ValueId c = n.Conv("conv2", b, {16, 16, 1, 1});
   const ValueId d = n.Op("Relu", "relu2", {n.Op("Add", "add", {c, a})});
-  const ValueId e = n.Op("MaxPool", "pool", {d},
-                         {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}});
-  const ValueId f = n.Op("Flatten", "flatten", {n.Op("GlobalAveragePool", "gap", {n.Conv("conv3", e, {24, 16, 3, 3})})});
+  const ValueId e =
+      n.Op("MaxPool", "pool", {d},
+           {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}});
+  const ValueId f = n.Op("Flatten", "flatten",
+                         {n.Op("GlobalAveragePool", "gap", {n.Conv("conv3", e, {24, 16, 3, 3})})});
   const ValueId w = n.g.AddConstant("fc.w", Random({24, 10}, -1, 1, 7));
   const ValueId bias = n.g.AddConstant("fc.b", Random({10}, -1, 1, 8));
   return n.Finish(n.Op("Gemm", "fc", {f, w, bias}));
@@ -83,7 +88,8 @@ inline Graph Classifier() {
 class ScratchFolder {
  public:
   explicit ScratchFolder(const std::string& name)
-      : path(std::filesystem::temp_directory_path() / ("octet_evaluate_" + name + "_" + std::to_string(getpid()))) {
+      : path(std::filesystem::temp_directory_path() /
+             ("octet_evaluate_" + name + "_" + std::to_string(getpid()))) {
     std::filesystem::create_directories(path);
   }
   ~ScratchFolder() {
@@ -97,12 +103,14 @@ class ScratchFolder {
 
 inline std::vector<InputSpec> SpecsOf(const Graph& g) {
   std::vector<InputSpec> specs;
-  for (ValueId v : g.inputs) specs.push_back({g.value(v).name, g.value(v).type.dtype, g.value(v).type.dims});
+  for (ValueId v : g.inputs)
+    specs.push_back({g.value(v).name, g.value(v).type.dtype, g.value(v).type.dims});
   return specs;
 }
 
 // `samples` random inputs [samples, ...] in x.npy, and labels where there are any.
-inline Dataset MakeData(const ScratchFolder& folder, const Graph& g, int64_t samples, const std::vector<int64_t>& labels = {}) {
+inline Dataset MakeData(const ScratchFolder& folder, const Graph& g, int64_t samples,
+                        const std::vector<int64_t>& labels = {}) {
   std::vector<int64_t> dims = g.value(g.inputs[0]).type.dims;
   dims[0] = samples;
   WriteNpy(folder.path / "x.npy", Random(Shape(dims), -1, 1, 42).view());
@@ -149,7 +157,8 @@ inline Graph QuantizeByExtrema(Graph g, const Dataset& data, Target target = Tar
     const Tensor& t = *g.ConstantOf(g.node(w.node).inputs[1]);
     const Node& n = g.node(w.node);
     std::vector<float> scales =
-        ChooseWeightScales(t.data<float>(), ExtentsOf(t.shape().dims(), w.axis), w.axis, kInt8Narrow, n.name)
+        ChooseWeightScales(t.data<float>(), ExtentsOf(t.shape().dims(), w.axis), w.axis,
+                           kInt8Narrow, n.name)
             .params.scale;
     if (const Tensor* b = g.ConstantOf(n.input(2)); b != nullptr && !symmetric) {
       RaiseScalesForBias(scales, p.activations.at(n.inputs[0]).scale, b->data<float>(), n.name);

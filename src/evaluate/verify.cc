@@ -19,14 +19,15 @@
 namespace octet {
 namespace {
 
-// Differences looked into per layer and sample: 0.2 % of the elements (twice what may differ), at least this many.
-// What is beyond is called unexplained; the promise does not hold by then anyway.
+// Differences looked into per layer and sample: 0.2 % of the elements (twice what may differ), at
+// least this many. What is beyond is called unexplained; the promise does not hold by then anyway.
 constexpr int64_t kLeastExamined = 1000;
 
-// One layer: its codes in the lowered graph, and their recomputation from the real run's own inputs.
+// One layer: its codes in the lowered graph, and their recomputation from the real run's own
+// inputs.
 struct Checked {
-  size_t real = 0;             // position among the lowered graph's outputs
-  size_t fake = 0;             // position among the check graph's outputs
+  size_t real = 0;  // position among the lowered graph's outputs
+  size_t fake = 0;  // position among the check graph's outputs
   ValueId fake_codes = kNoValue;
 };
 
@@ -43,13 +44,15 @@ struct OutputRange {
 
 class Verifier {
  public:
-  Verifier(const Graph& quantized, Graph lowered) : quantized_(quantized), lowered_(std::move(lowered)) {
+  Verifier(const Graph& quantized, Graph lowered)
+      : quantized_(quantized), lowered_(std::move(lowered)) {
     model_outputs_ = lowered_.outputs.size();
     check_.opsets = quantized_.opsets;
     check_.name = quantized_.name;
     for (NodeId id : lowered_.TopologicalOrder()) Check(id);
     if (checked_.empty()) {
-      Fail(ErrorCode::kInvalidArgument, "verify: the model has no quantizers; nothing runs in INT8");
+      Fail(ErrorCode::kInvalidArgument,
+           "verify: the model has no quantizers; nothing runs in INT8");
     }
   }
 
@@ -90,7 +93,8 @@ class Verifier {
     check_.outputs.push_back(c.fake_codes);
     c.real = OutputPosition(n.outputs[0]);
     checked_.push_back(c);
-    result_.layers.push_back({n.name, n.domain.empty() ? n.op : n.domain + "." + n.op, 0, 0, 0, 0, 0});
+    result_.layers.push_back(
+        {n.name, n.domain.empty() ? n.op : n.domain + "." + n.op, 0, 0, 0, 0, 0});
   }
 
   // The input of the check graph that carries what the real run computed under this name.
@@ -98,19 +102,22 @@ class Verifier {
     const std::string& name = quantized_.value(v).name;
     const ValueId real = lowered_.Find(name);
     if (real == kNoValue) return std::nullopt;
-    const bool is_input = std::find(lowered_.inputs.begin(), lowered_.inputs.end(), real) != lowered_.inputs.end();
+    const bool is_input =
+        std::find(lowered_.inputs.begin(), lowered_.inputs.end(), real) != lowered_.inputs.end();
     if (!is_input && lowered_.value(real).producer == kNoNode) return std::nullopt;
     const auto known = check_inputs_.find(real);
     if (known != check_inputs_.end()) return known->second;
     const ValueId in = check_.AddInput(name, quantized_.value(v).type);
     check_inputs_[real] = in;
     // Inputs of the graph are at hand; what is computed becomes an output of the real run.
-    sources_.push_back(is_input ? Source{true, InputPosition(real)} : Source{false, OutputPosition(real)});
+    sources_.push_back(is_input ? Source{true, InputPosition(real)}
+                                : Source{false, OutputPosition(real)});
     return in;
   }
 
   size_t InputPosition(ValueId v) const {
-    return static_cast<size_t>(std::find(lowered_.inputs.begin(), lowered_.inputs.end(), v) - lowered_.inputs.begin());
+    return static_cast<size_t>(std::find(lowered_.inputs.begin(), lowered_.inputs.end(), v) -
+                               lowered_.inputs.begin());
   }
   size_t OutputPosition(ValueId v) {
     auto& outputs = lowered_.outputs;
@@ -120,10 +127,11 @@ class Verifier {
     return position;
   }
 
-  std::vector<Differences> Compare(const std::vector<TensorView>& sample, const std::vector<Tensor>& real,
-                                   const Executor& check) const {
+  std::vector<Differences> Compare(const std::vector<TensorView>& sample,
+                                   const std::vector<Tensor>& real, const Executor& check) const {
     std::vector<TensorView> inputs;
-    for (const Source& s : sources_) inputs.push_back(s.is_input ? sample[s.position] : real[s.position].view());
+    for (const Source& s : sources_)
+      inputs.push_back(s.is_input ? sample[s.position] : real[s.position].view());
     const std::vector<Tensor> fake = check.Run(inputs);
     std::vector<Differences> all;
     std::unique_ptr<Graph> shaped;  // made where something differs
@@ -131,8 +139,9 @@ class Verifier {
       const Tensor& r = real[c.real];
       const Tensor& f = fake[c.fake];
       if (r.dtype() != f.dtype() || !(r.shape() == f.shape())) {
-        Fail(ErrorCode::kInternal, "verify: '", check_.value(c.fake_codes).name, "' is ", NameOf(f.dtype()),
-             f.shape().ToString(), ", but the INT8 run gave ", NameOf(r.dtype()), r.shape().ToString());
+        Fail(ErrorCode::kInternal, "verify: '", check_.value(c.fake_codes).name, "' is ",
+             NameOf(f.dtype()), f.shape().ToString(), ", but the INT8 run gave ", NameOf(r.dtype()),
+             r.shape().ToString());
       }
       Differences d;
       d.elements = r.elements();
@@ -176,11 +185,13 @@ class Verifier {
 
   static int32_t CodeAt(const Tensor& t, int64_t i) {
     const auto k = static_cast<size_t>(i);
-    return t.dtype() == DType::kUint8 ? int32_t{t.data<uint8_t>()[k]} : int32_t{t.data<int8_t>()[k]};
+    return t.dtype() == DType::kUint8 ? int32_t{t.data<uint8_t>()[k]}
+                                      : int32_t{t.data<int8_t>()[k]};
   }
 
-  static void Explain(const Graph& graph, const std::vector<TensorView>& inputs, const Checked& c, const Tensor& real,
-                      const Tensor& fake, const std::vector<int64_t>& where, Differences& d) {
+  static void Explain(const Graph& graph, const std::vector<TensorView>& inputs, const Checked& c,
+                      const Tensor& real, const Tensor& fake, const std::vector<int64_t>& where,
+                      Differences& d) {
     const ExactElement exact(graph, inputs);
     const int64_t examined = std::max(kLeastExamined, real.elements() / 500);
     for (size_t k = 0; k < where.size(); ++k) {
@@ -204,12 +215,14 @@ class Verifier {
       // The tie between the two codes (the lowest of them where they are further apart).
       const double tie = std::min(a, b) + 0.5;
       double distance = HUGE_VAL;
-      for (const BoundedReal& x : candidates.codes) distance = std::min(distance, std::fabs(x.value - tie));
+      for (const BoundedReal& x : candidates.codes)
+        distance = std::min(distance, std::fabs(x.value - tie));
       d.max_tie_distance = std::max(d.max_tie_distance, distance);
     }
   }
 
-  std::vector<OutputRange> CompareOutputs(const std::vector<Tensor>& fake, const std::vector<Tensor>& real) const {
+  std::vector<OutputRange> CompareOutputs(const std::vector<Tensor>& fake,
+                                          const std::vector<Tensor>& real) const {
     std::vector<OutputRange> ranges(model_outputs_);
     for (size_t i = 0; i < model_outputs_; ++i) {
       if (fake[i].dtype() != DType::kFloat32 || fake[i].elements() != real[i].elements()) continue;
@@ -218,7 +231,8 @@ class Verifier {
         const auto x = static_cast<double>(f[k]);
         ranges[i].lo = std::min(ranges[i].lo, x);
         ranges[i].hi = std::max(ranges[i].hi, x);
-        ranges[i].difference = std::max(ranges[i].difference, std::fabs(x - static_cast<double>(r[k])));
+        ranges[i].difference =
+            std::max(ranges[i].difference, std::fabs(x - static_cast<double>(r[k])));
       }
     }
     return ranges;
@@ -254,7 +268,8 @@ class Verifier {
       if (all.hi > all.lo) all.difference /= all.hi - all.lo;
       r.output_max_difference = std::max(r.output_max_difference, all.difference);
     }
-    r.holds = r.elements > 0 && r.max_difference <= 1 && r.different * 1000 <= r.elements && r.unexplained == 0;
+    r.holds = r.elements > 0 && r.max_difference <= 1 && r.different * 1000 <= r.elements &&
+              r.unexplained == 0;
     return std::move(r);
   }
 
@@ -275,7 +290,8 @@ class Verifier {
 
 }  // namespace
 
-VerifyResult VerifyGraph(const Graph& quantized, const Dataset& data, const VerifyRequest& request) {
+VerifyResult VerifyGraph(const Graph& quantized, const Dataset& data,
+                         const VerifyRequest& request) {
   RequireSamples(data, "verify");
   Graph lowered = quantized;
   InferShapes(lowered, false);

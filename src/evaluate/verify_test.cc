@@ -12,12 +12,15 @@ namespace octet {
 namespace {
 
 TEST(ExactElement, ConvolutionByHandAndItsTie) {
-  // x = 2 (q - 10), w = 0.5 * {1, 3}; y = x0 * 0.5 + x1 * 1.5 + 0.25 on a grid of 0.5 with zero point 7.
+  // x = 2 (q - 10), w = 0.5 * {1, 3}; y = x0 * 0.5 + x1 * 1.5 + 0.25 on a grid of 0.5 with zero
+  // point 7.
   Graph g;
   g.opsets[""] = 17;
   const ValueId q = g.AddInput("q", ValueType::Of(DType::kUint8, {1, 2, 1, 1}));
-  const ValueId s2 = g.AddConstant("s2", Tensor::Scalar(2.0F)), z10 = g.AddConstant("z10", Tensor::Scalar<uint8_t>(10));
-  const ValueId sh = g.AddConstant("sh", Tensor::Scalar(0.5F)), z7 = g.AddConstant("z7", Tensor::Scalar<uint8_t>(7));
+  const ValueId s2 = g.AddConstant("s2", Tensor::Scalar(2.0F)),
+                z10 = g.AddConstant("z10", Tensor::Scalar<uint8_t>(10));
+  const ValueId sh = g.AddConstant("sh", Tensor::Scalar(0.5F)),
+                z7 = g.AddConstant("z7", Tensor::Scalar<uint8_t>(7));
   const ValueId wq = g.AddConstant("wq", Tensor::Of<int8_t>({1, 2, 1, 1}, {1, 3}));
   const ValueId b = g.AddConstant("b", Tensor::Of<float>({1}, {0.25F}));
   const ValueId x = g.AddValue("x"), w = g.AddValue("w"), y = g.AddValue("y"), c = g.AddValue("c");
@@ -33,7 +36,8 @@ TEST(ExactElement, ConvolutionByHandAndItsTie) {
   const CodeCandidates tie = ExactElement(g, {&in, 1}).Quantized(c, 0);
   ASSERT_EQ(tie.codes.size(), 1u);
   EXPECT_DOUBLE_EQ(tie.codes[0].value, 25.5);
-  // The bias is a quarter of the accumulator's unit: the INT8 run rounds it away, and may go either way.
+  // The bias is a quarter of the accumulator's unit: the INT8 run rounds it away, and may go either
+  // way.
   EXPECT_EQ(tie.possible, (std::vector<int32_t>{25, 26}));
   const Tensor other = Tensor::Of<uint8_t>({1, 2, 1, 1}, {14, 12});
   const TensorView in2 = other.view();
@@ -44,7 +48,8 @@ TEST(ExactElement, AwayFromATieThereIsOneCode) {
   Graph g;
   g.opsets[""] = 17;
   const ValueId x = g.AddInput("x", ValueType::Of(DType::kFloat32, {4}));
-  const ValueId s = g.AddConstant("s", Tensor::Scalar(0.1F)), z = g.AddConstant("z", Tensor::Scalar<int8_t>(0));
+  const ValueId s = g.AddConstant("s", Tensor::Scalar(0.1F)),
+                z = g.AddConstant("z", Tensor::Scalar<int8_t>(0));
   const ValueId r = g.AddValue("r"), c = g.AddValue("c");
   g.AddOp("Relu", {x}, {r});
   g.AddOp("QuantizeLinear", {r, s, z}, {c});
@@ -56,7 +61,8 @@ TEST(ExactElement, AwayFromATieThereIsOneCode) {
   EXPECT_EQ(exact.Quantized(c, 0).possible, (std::vector<int32_t>{3}));
   EXPECT_EQ(exact.Quantized(c, 1).possible, (std::vector<int32_t>{0}));
   EXPECT_EQ(exact.Quantized(c, 2).possible, (std::vector<int32_t>{127}));
-  EXPECT_EQ(exact.Quantized(c, 3).possible, (std::vector<int32_t>{2, 3}));  // 0.25 / 0.1F = 2.49999996
+  EXPECT_EQ(exact.Quantized(c, 3).possible,
+            (std::vector<int32_t>{2, 3}));  // 0.25 / 0.1F = 2.49999996
 }
 
 TEST(Verify, FakeEqualsReal) {
@@ -104,10 +110,18 @@ TEST(Verify, FaultsAreNotTies) {
     return r.unexplained;
   };
   EXPECT_GT(unexplained([](Graph& b) { test::ScaleConstant(b, "conv3.multiplier", 1.02F); }), 0);
-  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("conv3")).attributes["y_zero_point"] = int64_t{90}; }), 0);
-  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("conv3")).attributes["x_zero_point"] = int64_t{1}; }), 0);
-  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("gap")).attributes["ratio"] = 1.05F; }), 0);
-  // A bias thirty accumulator steps off: far below a code, yet it moves some elements across their tie.
+  EXPECT_GT(unexplained([](Graph& b) {
+              b.node(b.FindNode("conv3")).attributes["y_zero_point"] = int64_t{90};
+            }),
+            0);
+  EXPECT_GT(unexplained([](Graph& b) {
+              b.node(b.FindNode("conv3")).attributes["x_zero_point"] = int64_t{1};
+            }),
+            0);
+  EXPECT_GT(unexplained([](Graph& b) { b.node(b.FindNode("gap")).attributes["ratio"] = 1.05F; }),
+            0);
+  // A bias thirty accumulator steps off: far below a code, yet it moves some elements across their
+  // tie.
   EXPECT_GT(unexplained([](Graph& b) {
               Node& n = b.node(b.FindNode("conv3"));
               Tensor bias = b.ConstantOf(n.inputs[2])->Clone();

@@ -14,7 +14,8 @@ T GetAttribute(const Node& node, std::string_view key, T otherwise, std::string_
   if (it == node.attributes.end()) return otherwise;
   const T* v = std::get_if<T>(&it->second);
   if (v == nullptr) {
-    Fail(ErrorCode::kBadFile, "node '", node.name, "' (", node.op, "): attribute '", key, "' is not ", kind);
+    Fail(ErrorCode::kBadFile, "node '", node.name, "' (", node.op, "): attribute '", key,
+         "' is not ", kind);
   }
   return *v;
 }
@@ -104,7 +105,8 @@ ValueId Graph::AddConstant(std::string value_name, Tensor tensor) {
 }
 
 ValueId Graph::AddConstant(std::string value_name, ConstantPtr tensor) {
-  const ValueId id = AddValue(std::move(value_name), ValueType::Of(tensor->dtype(), tensor->shape()));
+  const ValueId id =
+      AddValue(std::move(value_name), ValueType::Of(tensor->dtype(), tensor->shape()));
   value(id).constant = std::move(tensor);
   return id;
 }
@@ -121,7 +123,8 @@ const Tensor* Graph::ConstantOf(ValueId id) const {
 void Graph::Rename(ValueId id, std::string new_name) {
   if (value(id).name == new_name) return;
   if (by_name_.contains(new_name)) {
-    Fail(ErrorCode::kInternal, "cannot rename value '", value(id).name, "': '", new_name, "' is taken");
+    Fail(ErrorCode::kInternal, "cannot rename value '", value(id).name, "': '", new_name,
+         "' is taken");
   }
   by_name_.erase(value(id).name);
   by_name_.emplace(new_name, id);
@@ -139,8 +142,8 @@ NodeId Graph::AddNode(Node node) {
   for (ValueId out : node.outputs) {
     if (out == kNoValue) continue;
     if (value(out).producer != kNoNode || value(out).constant != nullptr) {
-      Fail(ErrorCode::kBadFile, "value '", value(out).name, "' is produced twice; the second time by node '",
-           node.name, "'");
+      Fail(ErrorCode::kBadFile, "value '", value(out).name,
+           "' is produced twice; the second time by node '", node.name, "'");
     }
     value(out).producer = id;
   }
@@ -149,7 +152,8 @@ NodeId Graph::AddNode(Node node) {
 }
 
 NodeId Graph::AddOp(std::string op, std::vector<ValueId> op_inputs, std::vector<ValueId> op_outputs,
-                    std::map<std::string, Attribute> attributes, std::string node_name, std::string domain) {
+                    std::map<std::string, Attribute> attributes, std::string node_name,
+                    std::string domain) {
   Node node;
   node.op = std::move(op);
   node.domain = std::move(domain);
@@ -234,8 +238,8 @@ std::vector<NodeId> Graph::TopologicalOrder() const {
   if (order.size() != live) {
     for (size_t n = 0; n < nodes_.size(); ++n) {
       if (!nodes_[n].removed && waiting[n] > 0) {
-        Fail(ErrorCode::kBadFile, "the graph has a cycle through or before node '", nodes_[n].name, "' (",
-             nodes_[n].op, ")");
+        Fail(ErrorCode::kBadFile, "the graph has a cycle through or before node '", nodes_[n].name,
+             "' (", nodes_[n].op, ")");
       }
     }
   }
@@ -281,7 +285,8 @@ void Graph::Compact() {
     for (ValueId& v : n.inputs) move(v);
     for (ValueId& v : n.outputs) {
       move(v);
-      if (v != kNoValue) values[static_cast<size_t>(v)].producer = static_cast<NodeId>(nodes.size());
+      if (v != kNoValue)
+        values[static_cast<size_t>(v)].producer = static_cast<NodeId>(nodes.size());
     }
     nodes.push_back(std::move(n));
   }
@@ -291,8 +296,10 @@ void Graph::Compact() {
   nodes_ = std::move(nodes);
   by_name_.clear();
   node_by_name_.clear();
-  for (size_t v = 0; v < values_.size(); ++v) by_name_.emplace(values_[v].name, static_cast<ValueId>(v));
-  for (size_t n = 0; n < nodes_.size(); ++n) node_by_name_.emplace(nodes_[n].name, static_cast<NodeId>(n));
+  for (size_t v = 0; v < values_.size(); ++v)
+    by_name_.emplace(values_[v].name, static_cast<ValueId>(v));
+  for (size_t n = 0; n < nodes_.size(); ++n)
+    node_by_name_.emplace(nodes_[n].name, static_cast<NodeId>(n));
 }
 
 void Graph::Verify(std::string_view when) const {
@@ -315,7 +322,8 @@ void Graph::Verify(std::string_view when) const {
     }
     for (ValueId v : n.outputs) {
       if (v != kNoValue && value(v).producer != static_cast<NodeId>(i)) {
-        Fail(code, "graph ", when, ": value '", value(v).name, "' does not know its producer '", n.name, "'");
+        Fail(code, "graph ", when, ": value '", value(v).name, "' does not know its producer '",
+             n.name, "'");
       }
     }
   }

@@ -1,8 +1,8 @@
 // The one intermediate representation: an ONNX graph, logical NCHW, always runnable.
 //
-// Values and nodes are referred to by index, never by pointer. Removing a node leaves a hole (op empty,
-// `removed`), so ids stay valid while a pass works; Compact() closes the holes at the end of it.
-// Copying a graph is cheap: constants are shared and immutable.
+// Values and nodes are referred to by index, never by pointer. Removing a node leaves a hole (op
+// empty, `removed`), so ids stay valid while a pass works; Compact() closes the holes at the end of
+// it. Copying a graph is cheap: constants are shared and immutable.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,8 @@ struct ValueType {
 
   [[nodiscard]] static ValueType Of(DType dtype, const Shape& shape);
   [[nodiscard]] static ValueType Unranked(DType dtype);
-  [[nodiscard]] bool is_static() const;  // rank and every dimension known
-  [[nodiscard]] Shape static_shape() const;  // requires is_static()
+  [[nodiscard]] bool is_static() const;        // rank and every dimension known
+  [[nodiscard]] Shape static_shape() const;    // requires is_static()
   [[nodiscard]] std::string ToString() const;  // "float32[N,3,224,224]"
 };
 
@@ -47,12 +47,13 @@ using ConstantPtr = std::shared_ptr<const Tensor>;
 struct Value {
   std::string name;
   ValueType type;
-  ConstantPtr constant;         // set for initializers and folded constants
-  NodeId producer = kNoNode;    // kNoNode for inputs and constants
+  ConstantPtr constant;       // set for initializers and folded constants
+  NodeId producer = kNoNode;  // kNoNode for inputs and constants
 };
 
-using Attribute = std::variant<int64_t, float, std::string, std::vector<int64_t>, std::vector<float>,
-                               std::vector<std::string>, ConstantPtr, std::shared_ptr<const Graph>>;
+using Attribute =
+    std::variant<int64_t, float, std::string, std::vector<int64_t>, std::vector<float>,
+                 std::vector<std::string>, ConstantPtr, std::shared_ptr<const Graph>>;
 
 struct Node {
   std::string op;      // "Conv"
@@ -71,9 +72,13 @@ struct Node {
   [[nodiscard]] int64_t GetInt(std::string_view key, int64_t otherwise) const;
   [[nodiscard]] float GetFloat(std::string_view key, float otherwise) const;
   [[nodiscard]] std::string GetString(std::string_view key, std::string_view otherwise) const;
-  [[nodiscard]] std::vector<int64_t> GetInts(std::string_view key, std::vector<int64_t> otherwise) const;
-  [[nodiscard]] std::vector<float> GetFloats(std::string_view key, std::vector<float> otherwise) const;
-  [[nodiscard]] bool Has(std::string_view key) const { return attributes.contains(std::string(key)); }
+  [[nodiscard]] std::vector<int64_t> GetInts(std::string_view key,
+                                             std::vector<int64_t> otherwise) const;
+  [[nodiscard]] std::vector<float> GetFloats(std::string_view key,
+                                             std::vector<float> otherwise) const;
+  [[nodiscard]] bool Has(std::string_view key) const {
+    return attributes.contains(std::string(key));
+  }
 };
 
 class Graph {
@@ -82,14 +87,15 @@ class Graph {
   std::map<std::string, int64_t> opsets;  // domain -> version; "" is ai.onnx
   std::vector<ValueId> inputs;            // without initializers
   std::vector<ValueId> outputs;
-  // What the file said beyond the graph (producer, metadata_props, functions, unknown fields): bytes of a
-  // ModelProto whose graph is empty, kept for the writer. Empty for graphs made here.
+  // What the file said beyond the graph (producer, metadata_props, functions, unknown fields):
+  // bytes of a ModelProto whose graph is empty, kept for the writer. Empty for graphs made here.
   std::string model_residue;
 
   [[nodiscard]] int64_t opset() const;  // of ai.onnx; throws where there is none
 
   // Values.
-  ValueId AddValue(std::string value_name, ValueType type = {});  // made unique by a suffix if taken
+  ValueId AddValue(std::string value_name,
+                   ValueType type = {});  // made unique by a suffix if taken
   ValueId AddInput(std::string value_name, ValueType type);
   ValueId AddConstant(std::string value_name, Tensor tensor);
   ValueId AddConstant(std::string value_name, ConstantPtr tensor);
@@ -103,7 +109,8 @@ class Graph {
   void Rename(ValueId id, std::string new_name);
 
   // Nodes.
-  NodeId AddNode(Node node);  // sets producers of its outputs; gives it a unique name if it has none
+  NodeId AddNode(
+      Node node);  // sets producers of its outputs; gives it a unique name if it has none
   NodeId AddOp(std::string op, std::vector<ValueId> op_inputs, std::vector<ValueId> op_outputs,
                std::map<std::string, Attribute> attributes = {}, std::string node_name = {},
                std::string domain = {});
@@ -118,22 +125,22 @@ class Graph {
     NodeId node;
     size_t input;
   };
-  [[nodiscard]] std::vector<Use> UsesOf(ValueId id) const;   // O(nodes): for many, use UseMap()
+  [[nodiscard]] std::vector<Use> UsesOf(ValueId id) const;     // O(nodes): for many, use UseMap()
   [[nodiscard]] std::vector<std::vector<Use>> UseMap() const;  // by ValueId
   [[nodiscard]] bool IsOutput(ValueId id) const;
   void ReplaceUses(ValueId from, ValueId to);  // node inputs and graph outputs
 
-  // Live nodes such that every producer comes first; ties in insertion order. Throws kBadFile naming a
-  // node of the cycle where there is one.
+  // Live nodes such that every producer comes first; ties in insertion order. Throws kBadFile
+  // naming a node of the cycle where there is one.
   [[nodiscard]] std::vector<NodeId> TopologicalOrder() const;
 
-  // Removes nodes whose outputs nobody needs, then unused constants, then closes the holes and sorts the
-  // nodes topologically. All ids change.
+  // Removes nodes whose outputs nobody needs, then unused constants, then closes the holes and
+  // sorts the nodes topologically. All ids change.
   void Compact();
 
-  // Every input has a producer, constant or graph input before it; names are unique; producers agree; no
-  // cycle. `when` goes into the message ("after fold_batchnorm"). Throws kInternal for a pass, kBadFile
-  // for "after import".
+  // Every input has a producer, constant or graph input before it; names are unique; producers
+  // agree; no cycle. `when` goes into the message ("after fold_batchnorm"). Throws kInternal for a
+  // pass, kBadFile for "after import".
   void Verify(std::string_view when) const;
 
  private:

@@ -21,21 +21,24 @@ class GraphBuilder {
     for (float& v : t.mutable_data<float>()) v = scale * Next();
     return graph_.AddConstant(name, std::move(t));
   }
-  ValueId Constant(const std::string& name, const Shape& shape, std::initializer_list<float> values) {
+  ValueId Constant(const std::string& name, const Shape& shape,
+                   std::initializer_list<float> values) {
     return graph_.AddConstant(name, Tensor::Of<float>(shape, values));
   }
   // A node of one output named like itself.
-  ValueId Op(const std::string& op, const std::string& name, std::vector<ValueId> inputs, const Shape& shape,
-             std::map<std::string, Attribute> attributes = {}) {
+  ValueId Op(const std::string& op, const std::string& name, std::vector<ValueId> inputs,
+             const Shape& shape, std::map<std::string, Attribute> attributes = {}) {
     const ValueId out = graph_.AddValue(name, ValueType::Of(DType::kFloat32, shape));
     graph_.AddOp(op, std::move(inputs), {out}, std::move(attributes), name);
     return out;
   }
   // Same-size convolution with noise weights and bias; kernel is odd.
-  ValueId Conv(const std::string& name, ValueId x, int64_t out_channels, int64_t kernel, int64_t groups = 1) {
+  ValueId Conv(const std::string& name, ValueId x, int64_t out_channels, int64_t kernel,
+               int64_t groups = 1) {
     const Shape in = graph_.value(x).type.static_shape();
     const float scale = 1.5F / static_cast<float>(kernel * kernel * in[1] / groups) * 2.0F;
-    const ValueId w = Noise(name + ".weight", {out_channels, in[1] / groups, kernel, kernel}, scale * 1.5F);
+    const ValueId w =
+        Noise(name + ".weight", {out_channels, in[1] / groups, kernel, kernel}, scale * 1.5F);
     const ValueId b = Noise(name + ".bias", {out_channels}, 0.1F);
     const int64_t pad = kernel / 2;
     return Op("Conv", name, {x, w, b}, {in[0], out_channels, in[2], in[3]},

@@ -1,5 +1,6 @@
-// A dense row-major array seen around one axis: (outer, channels, inner). NCHW around axis 1 is (N, C, H*W);
-// a (M, K) matrix around its last axis is (M, K, 1). What numerics/ needs of a shape, and no more.
+// A dense row-major array seen around one axis: (outer, channels, inner). NCHW around axis 1 is (N,
+// C, H*W); a (M, K) matrix around its last axis is (M, K, 1). What numerics/ needs of a shape, and
+// no more.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ struct Extents {
   [[nodiscard]] int64_t elements() const { return outer * channels * inner; }
 };
 
-// axis -1: no channels, the whole array is one ({1, 1, elements}). Any other axis outside the rank throws
-// kInvalidArgument; a negative dimension or an overflowing product throws kUnsupported.
+// axis -1: no channels, the whole array is one ({1, 1, elements}). Any other axis outside the rank
+// throws kInvalidArgument; a negative dimension or an overflowing product throws kUnsupported.
 [[nodiscard]] inline Extents ExtentsOf(std::span<const int64_t> dims, int axis) {
   const auto total = CheckedProduct(dims);
   if (!total) Fail(ErrorCode::kUnsupported, "extents: negative or overflowing dimensions");
@@ -28,7 +29,8 @@ struct Extents {
     Fail(ErrorCode::kInvalidArgument, "extents: axis ", axis, " of a tensor of rank ", dims.size());
   }
   const auto a = static_cast<size_t>(axis);
-  // A zero elsewhere lets the product of the rest overflow unnoticed by `total`: checked on its own.
+  // A zero elsewhere lets the product of the rest overflow unnoticed by `total`: checked on its
+  // own.
   const auto outer = CheckedProduct(dims.first(a));
   const auto inner = CheckedProduct(dims.subspan(a + 1));
   if (!outer || !inner) Fail(ErrorCode::kUnsupported, "extents: overflowing dimensions");

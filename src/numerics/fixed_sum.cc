@@ -7,7 +7,7 @@
 namespace octet {
 namespace {
 
-constexpr int kFraction = 112;       // bits below the binary point
+constexpr int kFraction = 112;         // bits below the binary point
 constexpr int kLargestExponent = 100;  // terms below 2^100
 constexpr FixedSum::Words kSaturated = {0, 0, 0, uint64_t{1} << 63};
 
@@ -81,7 +81,8 @@ double FixedSum::Value() const {
   const Words words = negative ? Negated(words_) : words_;
   size_t top = 3;
   while (top > 0 && words[top] == 0) --top;
-  // The 64 leading bits, the last of them or-ed with everything below: converting rounds correctly then.
+  // The 64 leading bits, the last of them or-ed with everything below: converting rounds correctly
+  // then.
   uint64_t leading = words[top];
   int exponent = static_cast<int>(top) * 64 - kFraction;
   if (top > 0) {

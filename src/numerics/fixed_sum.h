@@ -1,9 +1,10 @@
 // A sum of doubles that does not depend on the order of its terms: 256-bit fixed point.
 //
-// Each term is rounded once, to nearest even, to a multiple of 2^-112; after that addition is exact, hence
-// associative and commutative, and partial sums merge to the same bits. Terms of magnitude below 2^100 are
-// taken (an activation of 1e15, squared); up to 2^43 of them cannot overflow. A larger or non-finite term
-// makes the sum saturated, for good and for whatever it is merged into: again independent of order.
+// Each term is rounded once, to nearest even, to a multiple of 2^-112; after that addition is
+// exact, hence associative and commutative, and partial sums merge to the same bits. Terms of
+// magnitude below 2^100 are taken (an activation of 1e15, squared); up to 2^43 of them cannot
+// overflow. A larger or non-finite term makes the sum saturated, for good and for whatever it is
+// merged into: again independent of order.
 #pragma once
 
 #include <array>

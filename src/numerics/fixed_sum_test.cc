@@ -33,8 +33,8 @@ TEST(FixedSum, OneTermComesBackExactly) {
 
 TEST(FixedSum, RoundsSmallTermsToNearestEven) {
   const double unit = 0x1p-112;
-  EXPECT_EQ(SumOf({unit / 2}), 0.0);          // tie, to even
-  EXPECT_EQ(SumOf({unit * 1.5}), 2 * unit);   // tie, to even
+  EXPECT_EQ(SumOf({unit / 2}), 0.0);         // tie, to even
+  EXPECT_EQ(SumOf({unit * 1.5}), 2 * unit);  // tie, to even
   EXPECT_EQ(SumOf({unit * 2.5}), 2 * unit);
   EXPECT_EQ(SumOf({unit * 0.75}), unit);
   EXPECT_EQ(SumOf({-unit * 0.75}), -unit);
@@ -50,9 +50,9 @@ TEST(FixedSum, KeepsWhatDoubleLoses) {
 }
 
 TEST(FixedSum, ValueRoundsToNearestEven) {
-  EXPECT_EQ(SumOf({0x1p60, 0x1p7}), 0x1p60);                           // half an ulp: tie, to even
-  EXPECT_EQ(SumOf({0x1p60, 0x1p7, 0x1p-112}), 0x1p60 + 0x1p8);         // just above the tie
-  EXPECT_EQ(SumOf({0x1p60, 0x1p8, 0x1p7}), 0x1p60 + 0x1p9);            // tie, to even, upwards
+  EXPECT_EQ(SumOf({0x1p60, 0x1p7}), 0x1p60);                    // half an ulp: tie, to even
+  EXPECT_EQ(SumOf({0x1p60, 0x1p7, 0x1p-112}), 0x1p60 + 0x1p8);  // just above the tie
+  EXPECT_EQ(SumOf({0x1p60, 0x1p8, 0x1p7}), 0x1p60 + 0x1p9);     // tie, to even, upwards
   EXPECT_EQ(SumOf({-0x1p60, -0x1p7, -0x1p-112}), -0x1p60 - 0x1p8);
 }
 

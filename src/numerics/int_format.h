@@ -1,5 +1,5 @@
-// An integer number format as a value: how many bits, signed or not, and whether the lowest code is left out.
-// "int8", "uint8", "int4", "int8-narrow" (-127...127), 2 to 16 bits.
+// An integer number format as a value: how many bits, signed or not, and whether the lowest code is
+// left out. "int8", "uint8", "int4", "int8-narrow" (-127...127), 2 to 16 bits.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@
 namespace octet {
 
 struct IntFormat {
-  int bits = 8;           // 2...16
+  int bits = 8;  // 2...16
   bool is_signed = true;
-  bool narrow = false;    // signed only: codes -(2^(bits-1) - 1)..., symmetric about 0
+  bool narrow = false;  // signed only: codes -(2^(bits-1) - 1)..., symmetric about 0
 
   [[nodiscard]] int32_t qmin() const {
     return is_signed ? -(int32_t{1} << (bits - 1)) + (narrow ? 1 : 0) : 0;

@@ -14,10 +14,10 @@ TEST(IntFormat, HasTheCodesOfItsName) {
     int32_t qmin;
     int32_t qmax;
   };
-  for (const Case& c : {Case{"int8", -128, 127}, Case{"uint8", 0, 255}, Case{"int4", -8, 7},
-                        Case{"uint4", 0, 15}, Case{"int8-narrow", -127, 127}, Case{"int2", -2, 1},
-                        Case{"int2-narrow", -1, 1}, Case{"int16", -32768, 32767},
-                        Case{"uint16", 0, 65535}}) {
+  for (const Case& c :
+       {Case{"int8", -128, 127}, Case{"uint8", 0, 255}, Case{"int4", -8, 7}, Case{"uint4", 0, 15},
+        Case{"int8-narrow", -127, 127}, Case{"int2", -2, 1}, Case{"int2-narrow", -1, 1},
+        Case{"int16", -32768, 32767}, Case{"uint16", 0, 65535}}) {
     const IntFormat format = IntFormat::Parse(c.name);
     EXPECT_EQ(format.qmin(), c.qmin) << c.name;
     EXPECT_EQ(format.qmax(), c.qmax) << c.name;
@@ -28,9 +28,9 @@ TEST(IntFormat, HasTheCodesOfItsName) {
 }
 
 TEST(IntFormat, RefusesOtherNames) {
-  for (const char* name : {"", "int", "u", "uint", "int1", "int17", "int08", "int8 ", " int8", "Int8",
-                           "uint8-narrow", "int8-wide", "-narrow", "int8-narrow-narrow", "int-8",
-                           "int99999999999", "e4m3fn"}) {
+  for (const char* name :
+       {"", "int", "u", "uint", "int1", "int17", "int08", "int8 ", " int8", "Int8", "uint8-narrow",
+        "int8-wide", "-narrow", "int8-narrow-narrow", "int-8", "int99999999999", "e4m3fn"}) {
     try {
       (void)IntFormat::Parse(name);
       ADD_FAILURE() << "'" << name << "' was taken";

@@ -23,20 +23,22 @@ float CeilToFloat(double v) {
 
 void CheckLengths(size_t x, size_t codes, const Extents& extents) {
   if (x != codes || static_cast<int64_t>(x) != extents.elements()) {
-    Fail(ErrorCode::kInvalidArgument, "quantize: ", x, " values and ", codes, " codes; the shape has ",
-         extents.elements());
+    Fail(ErrorCode::kInvalidArgument, "quantize: ", x, " values and ", codes,
+         " codes; the shape has ", extents.elements());
   }
 }
 
 template <typename T>
 void CheckHolds(const IntFormat& format) {
-  if (format.qmin() < std::numeric_limits<T>::min() || format.qmax() > std::numeric_limits<T>::max()) {
+  if (format.qmin() < std::numeric_limits<T>::min() ||
+      format.qmax() > std::numeric_limits<T>::max()) {
     Fail(ErrorCode::kInvalidArgument, "quantize: codes of ", format.Name(), " do not fit ",
          std::numeric_limits<T>::is_signed ? "int" : "uint", 8 * sizeof(T));
   }
 }
 
-// Calls row(first element, scale, zero point) for every (outer, channel): `inner` elements share a scale.
+// Calls row(first element, scale, zero point) for every (outer, channel): `inner` elements share a
+// scale.
 template <typename Row>
 void ForEachRow(const Extents& extents, const QuantParams& params, int64_t step, Row row) {
   CheckQuantParams("quantize", params, extents);
@@ -69,31 +71,40 @@ Granularity ParseGranularity(std::string_view name) {
 int64_t ScaleIndex(const QuantParams& params, const Extents& extents, int64_t o, int64_t c,
                    int64_t step) {
   switch (params.granularity) {
-    case Granularity::kTensor: return 0;
-    case Granularity::kChannel: return c;
-    case Granularity::kToken: return o;
+    case Granularity::kTensor:
+      return 0;
+    case Granularity::kChannel:
+      return c;
+    case Granularity::kToken:
+      return o;
     case Granularity::kGroup:
       return o * ((extents.channels + params.group - 1) / params.group) + c / params.group;
-    case Granularity::kStep: return step;
+    case Granularity::kStep:
+      return step;
   }
   Fail(ErrorCode::kInternal, "quantize: unknown granularity");
 }
 
 int64_t ScaleCount(const QuantParams& params, const Extents& extents) {
   switch (params.granularity) {
-    case Granularity::kTensor: return 1;
-    case Granularity::kChannel: return extents.channels;
-    case Granularity::kToken: return extents.outer;
+    case Granularity::kTensor:
+      return 1;
+    case Granularity::kChannel:
+      return extents.channels;
+    case Granularity::kToken:
+      return extents.outer;
     case Granularity::kGroup:
       return extents.outer * ((extents.channels + params.group - 1) / params.group);
-    case Granularity::kStep: return params.steps;
+    case Granularity::kStep:
+      return params.steps;
   }
   Fail(ErrorCode::kInternal, "quantize: unknown granularity");
 }
 
 void CheckQuantParams(std::string_view subject, const QuantParams& params, const Extents& extents) {
   if (params.granularity == Granularity::kGroup && params.group < 1) {
-    Fail(ErrorCode::kInvalidArgument, subject, ": groups of ", params.group, "; expected at least 1");
+    Fail(ErrorCode::kInvalidArgument, subject, ": groups of ", params.group,
+         "; expected at least 1");
   }
   if (params.steps < 1) {
     Fail(ErrorCode::kInvalidArgument, subject, ": a table of ", params.steps, " steps");
@@ -122,7 +133,8 @@ ScaleZero ChooseAsymmetric(float lo, float hi, IntFormat format, std::string_vie
   if (!std::isfinite(lo) || !std::isfinite(hi)) {
     Fail(ErrorCode::kBadData, subject, ": range [", lo, ", ", hi, "]; expected finite ends");
   }
-  if (lo > hi) Fail(ErrorCode::kInvalidArgument, subject, ": range [", lo, ", ", hi, "] is reversed");
+  if (lo > hi)
+    Fail(ErrorCode::kInvalidArgument, subject, ": range [", lo, ", ", hi, "] is reversed");
   const double low = std::min(static_cast<double>(lo), 0.0);
   const double high = std::max(static_cast<double>(hi), 0.0);
   const double qmin = format.qmin();
@@ -150,8 +162,8 @@ float ChooseSymmetric(float absmax, IntFormat format, SymmetricOptions options,
          format.Name(), " leaves out");
   }
   if (!std::isfinite(absmax) || absmax < 0 || !std::isfinite(options.floor) || options.floor < 0) {
-    Fail(ErrorCode::kBadData, subject, ": largest magnitude ", absmax, " with floor ", options.floor,
-         "; expected finite and not negative");
+    Fail(ErrorCode::kBadData, subject, ": largest magnitude ", absmax, " with floor ",
+         options.floor, "; expected finite and not negative");
   }
   const double extent = std::max(absmax, options.floor);
   if (extent == 0) return 1;
@@ -174,8 +186,8 @@ std::vector<float> ChannelAbsMax(std::span<const float> x, const Extents& extent
       for (size_t i = 0; i < inner; ++i) {
         const float magnitude = std::fabs(row[i]);
         if (!(magnitude <= std::numeric_limits<float>::max())) {
-          Fail(ErrorCode::kBadData, subject, ": ", row[i], " in channel ", c, " of ", extents.channels,
-               "; expected finite values");
+          Fail(ErrorCode::kBadData, subject, ": ", row[i], " in channel ", c, " of ",
+               extents.channels, "; expected finite values");
         }
         most = std::max(most, magnitude);
       }
@@ -185,8 +197,8 @@ std::vector<float> ChannelAbsMax(std::span<const float> x, const Extents& extent
   return absmax;
 }
 
-WeightScaleChoice ChooseWeightScales(std::span<const float> weights, const Extents& extents, int axis,
-                                     IntFormat format, std::string_view subject,
+WeightScaleChoice ChooseWeightScales(std::span<const float> weights, const Extents& extents,
+                                     int axis, IntFormat format, std::string_view subject,
                                      SymmetricOptions options) {
   const std::vector<float> absmax = ChannelAbsMax(weights, extents, subject);
   const float most = absmax.empty() ? 0.0F : *std::max_element(absmax.begin(), absmax.end());
@@ -227,11 +239,11 @@ std::vector<ScaleRaise> RaiseScalesForBias(std::span<float> weight_scale, float 
     }
     float& scale = weight_scale.size() == 1 ? weight_scale[0] : weight_scale[c];
     const double input = input_scale;
-    // One part in 2^20 above the limits, so that rounding the product to float32 cannot fall below them.
-    const double least =
-        std::max(std::fabs(static_cast<double>(bias[c])) / (input * kBiasLimit),
-                 static_cast<double>(kMinScale) / input) *
-        (1 + 0x1p-20);
+    // One part in 2^20 above the limits, so that rounding the product to float32 cannot fall below
+    // them.
+    const double least = std::max(std::fabs(static_cast<double>(bias[c])) / (input * kBiasLimit),
+                                  static_cast<double>(kMinScale) / input) *
+                         (1 + 0x1p-20);
     if (least > static_cast<double>(scale)) {
       const float to = CeilToFloat(least);
       raised.push_back({static_cast<int64_t>(c), scale, to});
@@ -296,10 +308,10 @@ void FakeQuantizeArray(std::span<float> x, const Extents& extents, const QuantPa
   });
 }
 
-#define OCTET_INSTANTIATE(T)                                                                          \
-  template void QuantizeArray<T>(std::span<const float>, const Extents&, const QuantParams&,          \
-                                 std::span<T>, int64_t);                                              \
-  template void DequantizeArray<T>(std::span<const T>, const Extents&, const QuantParams&,            \
+#define OCTET_INSTANTIATE(T)                                                                 \
+  template void QuantizeArray<T>(std::span<const float>, const Extents&, const QuantParams&, \
+                                 std::span<T>, int64_t);                                     \
+  template void DequantizeArray<T>(std::span<const T>, const Extents&, const QuantParams&,   \
                                    std::span<float>, int64_t);
 OCTET_INSTANTIATE(int8_t)
 OCTET_INSTANTIATE(uint8_t)

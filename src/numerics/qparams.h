@@ -1,5 +1,5 @@
-// Quantization parameters: how they are kept, how they are chosen from a range, and what quantizing an array
-// with them means. The rounding itself is numerics/rounding.h.
+// Quantization parameters: how they are kept, how they are chosen from a range, and what quantizing
+// an array with them means. The rounding itself is numerics/rounding.h.
 //
 // Symmetric: spec/smoothquant.md 7.1 (absmax/127, or 127.5 with code -128 for the "vllm" profile).
 // Asymmetric: range widened to hold 0, so that padding, Relu and dead inputs are exact.
@@ -32,22 +32,22 @@ struct QuantParams {
   int axis = -1;                    // of kChannel, kToken and kGroup; -1: per tensor
   IntFormat format;
   Granularity granularity = Granularity::kTensor;
-  int64_t group = 0;                // channels per group of kGroup
-  int64_t steps = 1;                // rows of the table of kStep
+  int64_t group = 0;  // channels per group of kGroup
+  int64_t steps = 1;  // rows of the table of kStep
 };
 
 // Which scale the element (o, c, any inner) uses.
-[[nodiscard]] int64_t ScaleIndex(const QuantParams& params, const Extents& extents, int64_t o, int64_t c,
-                                 int64_t step);
+[[nodiscard]] int64_t ScaleIndex(const QuantParams& params, const Extents& extents, int64_t o,
+                                 int64_t c, int64_t step);
 // How many scales an array of these extents needs.
 [[nodiscard]] int64_t ScaleCount(const QuantParams& params, const Extents& extents);
 
-// Throws kBadData, naming subject and slice, where a scale is not finite and >= kMinScale or a zero point is
-// outside the format; kInvalidArgument where the counts do not fit.
+// Throws kBadData, naming subject and slice, where a scale is not finite and >= kMinScale or a zero
+// point is outside the format; kInvalidArgument where the counts do not fit.
 void CheckQuantParams(std::string_view subject, const QuantParams& params, const Extents& extents);
 
-// The smallest scale: the smallest normal float, whose reciprocal is finite and which loses no bits when
-// multiplied by a code.
+// The smallest scale: the smallest normal float, whose reciprocal is finite and which loses no bits
+// when multiplied by a code.
 inline constexpr float kMinScale = 1.17549435e-38F;  // 2^-126
 
 struct ScaleZero {
@@ -55,21 +55,23 @@ struct ScaleZero {
   int32_t zero_point = 0;
 };
 
-// The grid over [lo, hi], widened to hold 0. scale = (hi - lo) / (qmax - qmin) in double, rounded to float,
-// raised to kMinScale; zero point = rne(qmin - lo / scale). [0, 0] gives scale 1 and zero point 0.
-// Throws kBadData on NaN or infinity, kInvalidArgument where lo > hi; both name subject.
+// The grid over [lo, hi], widened to hold 0. scale = (hi - lo) / (qmax - qmin) in double, rounded
+// to float, raised to kMinScale; zero point = rne(qmin - lo / scale). [0, 0] gives scale 1 and zero
+// point 0. Throws kBadData on NaN or infinity, kInvalidArgument where lo > hi; both name subject.
 [[nodiscard]] ScaleZero ChooseAsymmetric(float lo, float hi, IntFormat format,
                                          std::string_view subject = "quantization range");
 
 struct SymmetricOptions {
-  // scale = absmax / (2^bits - 1) * 2: 127.5 for 8 bits, code -128 in use. For compressed-tensors files.
+  // scale = absmax / (2^bits - 1) * 2: 127.5 for 8 bits, code -128 in use. For compressed-tensors
+  // files.
   bool half_step = false;
   // An absmax below it counts as this: what keeps scales from vanishing (smoothquant: 1e-5).
   float floor = 0;
 };
 
-// scale = max(absmax, floor) / qmax (127 for int8, narrow or not), raised to kMinScale; zero point 0. An
-// absmax of 0 with no floor gives scale 1. Signed formats only. Throws kBadData on NaN, infinity or < 0.
+// scale = max(absmax, floor) / qmax (127 for int8, narrow or not), raised to kMinScale; zero point
+// 0. An absmax of 0 with no floor gives scale 1. Signed formats only. Throws kBadData on NaN,
+// infinity or < 0.
 [[nodiscard]] float ChooseSymmetric(float absmax, IntFormat format, SymmetricOptions options = {},
                                     std::string_view subject = "quantization range");
 
@@ -77,9 +79,9 @@ struct SymmetricOptions {
 [[nodiscard]] std::vector<float> ChannelAbsMax(std::span<const float> x, const Extents& extents,
                                                std::string_view subject);
 
-// A channel whose absmax is below this share of the tensor's is dead: it gets the scale of a channel at the
-// floor. Its own values then err by at most floor / 254 of the tensor's absmax, four orders below the step
-// that a live channel of the same output already has.
+// A channel whose absmax is below this share of the tensor's is dead: it gets the scale of a
+// channel at the floor. Its own values then err by at most floor / 254 of the tensor's absmax, four
+// orders below the step that a live channel of the same output already has.
 inline constexpr float kDeadChannelFloor = 1e-5F;
 
 struct WeightScaleChoice {
@@ -89,8 +91,8 @@ struct WeightScaleChoice {
 
 // Scales of a weight around `axis` (extents = ExtentsOf(dims, axis)).
 [[nodiscard]] WeightScaleChoice ChooseWeightScales(std::span<const float> weights,
-                                                   const Extents& extents, int axis, IntFormat format,
-                                                   std::string_view subject,
+                                                   const Extents& extents, int axis,
+                                                   IntFormat format, std::string_view subject,
                                                    SymmetricOptions options = {});
 
 struct ScaleRaise {
@@ -99,14 +101,16 @@ struct ScaleRaise {
   float to;
 };
 
-// Raises weight scales until the int32 bias bias[c] / (input_scale * weight_scale[c]) is below 2^30 in
-// magnitude (leaving half of int32 to the products) and the product of the two scales is a normal float. One
-// scale for all channels is raised for the worst of them. Returns what was raised: reported, no error.
+// Raises weight scales until the int32 bias bias[c] / (input_scale * weight_scale[c]) is below 2^30
+// in magnitude (leaving half of int32 to the products) and the product of the two scales is a
+// normal float. One scale for all channels is raised for the worst of them. Returns what was
+// raised: reported, no error.
 std::vector<ScaleRaise> RaiseScalesForBias(std::span<float> weight_scale, float input_scale,
                                            std::span<const float> bias, std::string_view subject);
 
-// rne(bias / (input_scale * weight_scale)), the product taken in float32 as the file stores it, the quotient
-// in double. Throws kBadData where it is outside (-2^31, 2^31): RaiseScalesForBias was not asked.
+// rne(bias / (input_scale * weight_scale)), the product taken in float32 as the file stores it, the
+// quotient in double. Throws kBadData where it is outside (-2^31, 2^31): RaiseScalesForBias was not
+// asked.
 [[nodiscard]] int32_t QuantizeBias(float bias, float input_scale, float weight_scale,
                                    std::string_view subject);
 
@@ -114,12 +118,12 @@ std::vector<ScaleRaise> RaiseScalesForBias(std::span<float> weight_scale, float 
 // kInvalidArgument otherwise); formats below 8 bits are kept one code per element.
 template <typename T>
 void QuantizeArray(std::span<const float> x, const Extents& extents, const QuantParams& params,
-              std::span<T> codes, int64_t step = 0);
+                   std::span<T> codes, int64_t step = 0);
 template <typename T>
 void DequantizeArray(std::span<const T> codes, const Extents& extents, const QuantParams& params,
-                std::span<float> x, int64_t step = 0);
+                     std::span<float> x, int64_t step = 0);
 // x = dequantized codes of x, in place.
 void FakeQuantizeArray(std::span<float> x, const Extents& extents, const QuantParams& params,
-                  int64_t step = 0);
+                       int64_t step = 0);
 
 }  // namespace octet

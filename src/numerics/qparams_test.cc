@@ -68,14 +68,15 @@ TEST(QuantParams, SpecVectorOfAnAsymmetricActivation) {
               ElementsAre(-128, -84, 43, 127));
 }
 
-// spec/smoothquant.md 7.1, last vector: the two operands of a dot product. The weight's scale is 2/255 (its
-// absmax is 1). In the spec's exact arithmetic -1 / scale = -127.5 is a tie and goes to -128; in float32 the
-// quotient is -127.49999 and goes to -127.
+// spec/smoothquant.md 7.1, last vector: the two operands of a dot product. The weight's scale is
+// 2/255 (its absmax is 1). In the spec's exact arithmetic -1 / scale = -127.5 is a tie and goes to
+// -128; in float32 the quotient is -127.49999 and goes to -127.
 TEST(QuantParams, SpecVectorOfADotProduct) {
   const ScaleZero x = ChooseAsymmetric(-.31F, 1.5F, kInt8);
   const float w_scale = ChooseSymmetric(1, kInt8, {.half_step = true, .floor = 0});
   EXPECT_EQ(w_scale, 2.0F / 255);
-  const auto qx = Codes<int8_t>({-.31F, 0, .9F, 1.5F}, {1, 1, 4}, PerTensor(x.scale, x.zero_point, kInt8));
+  const auto qx =
+      Codes<int8_t>({-.31F, 0, .9F, 1.5F}, {1, 1, 4}, PerTensor(x.scale, x.zero_point, kInt8));
   auto qw = Codes<int8_t>({-1, .25F, .6F, .11F}, {1, 1, 4}, PerTensor(w_scale, 0, kInt8));
   EXPECT_THAT(qw, ElementsAre(-127, 32, 76, 14));
   EXPECT_EQ(RoundClamped(-127.5F, -128, 127), -128);
@@ -88,8 +89,9 @@ TEST(QuantParams, SpecVectorOfADotProduct) {
   }
   EXPECT_EQ(acc, 18742);
   EXPECT_EQ(sum, -6);
-  EXPECT_NEAR((acc - x.zero_point * sum) * static_cast<double>(x.scale) * static_cast<double>(w_scale) + .5,
-              1.515326, 5e-7);
+  EXPECT_NEAR(
+      (acc - x.zero_point * sum) * static_cast<double>(x.scale) * static_cast<double>(w_scale) + .5,
+      1.515326, 5e-7);
 }
 
 TEST(ChooseAsymmetric, HoldsZeroExactly) {
@@ -104,8 +106,8 @@ TEST(ChooseAsymmetric, HoldsZeroExactly) {
   EXPECT_EQ(grid.zero_point, 127);
 }
 
-// Any range, any format: a valid grid, 0 exact, and the ends off by no more than the rounding of the zero
-// point (half a step) plus that of the code (half a step).
+// Any range, any format: a valid grid, 0 exact, and the ends off by no more than the rounding of
+// the zero point (half a step) plus that of the code (half a step).
 TEST(ChooseAsymmetric, PropertiesOverRandomRanges) {
   std::mt19937 random(4);
   std::uniform_real_distribution<float> exponent(-140, 127);
@@ -119,17 +121,20 @@ TEST(ChooseAsymmetric, PropertiesOverRandomRanges) {
       const float lo = std::min(a, b);
       const float hi = std::max(a, b);
       const ScaleZero grid = ChooseAsymmetric(lo, hi, format);
-      SCOPED_TRACE(Cat(name, " [", lo, ", ", hi, "] scale ", grid.scale, " zero ", grid.zero_point));
+      SCOPED_TRACE(
+          Cat(name, " [", lo, ", ", hi, "] scale ", grid.scale, " zero ", grid.zero_point));
       CheckQuantParams("grid", PerTensor(grid.scale, grid.zero_point, format), {1, 1, 1});
       EXPECT_TRUE(std::isfinite(1 / grid.scale));
-      EXPECT_EQ(DequantizeOne(QuantizeOne(0, grid.scale, grid.zero_point, format.qmin(), format.qmax()),
-                              grid.scale, grid.zero_point),
-                0.0F);
+      EXPECT_EQ(
+          DequantizeOne(QuantizeOne(0, grid.scale, grid.zero_point, format.qmin(), format.qmax()),
+                        grid.scale, grid.zero_point),
+          0.0F);
       for (float x : {lo, hi}) {
         const int32_t q = QuantizeOne(x, grid.scale, grid.zero_point, format.qmin(), format.qmax());
         const double back = (q - grid.zero_point) * static_cast<double>(grid.scale);
         // 0.004 of a step: x / scale is rounded to float32 at up to 65535, where an ulp is 2^-8.
-        EXPECT_LE(std::fabs(back - static_cast<double>(x)), 1.004 * static_cast<double>(grid.scale));
+        EXPECT_LE(std::fabs(back - static_cast<double>(x)),
+                  1.004 * static_cast<double>(grid.scale));
       }
     }
   }
@@ -151,8 +156,10 @@ TEST(ChooseAsymmetric, DegenerateRanges) {
 TEST(ChooseAsymmetric, RefusesBrokenRanges) {
   const float nan = std::nanf("");
   const float inf = std::numeric_limits<float>::infinity();
-  ExpectError(ErrorCode::kBadData, "conv1", [&] { (void)ChooseAsymmetric(nan, 1, kInt8, "conv1"); });
-  ExpectError(ErrorCode::kBadData, "conv1", [&] { (void)ChooseAsymmetric(0, inf, kInt8, "conv1"); });
+  ExpectError(ErrorCode::kBadData, "conv1",
+              [&] { (void)ChooseAsymmetric(nan, 1, kInt8, "conv1"); });
+  ExpectError(ErrorCode::kBadData, "conv1",
+              [&] { (void)ChooseAsymmetric(0, inf, kInt8, "conv1"); });
   ExpectError(ErrorCode::kInvalidArgument, "[2, 1]", [&] { (void)ChooseAsymmetric(2, 1, kInt8); });
 }
 
@@ -168,19 +175,23 @@ TEST(ChooseSymmetric, Scales) {
   ExpectError(ErrorCode::kInvalidArgument, "uint8", [] { (void)ChooseSymmetric(1, kUint8); });
   ExpectError(ErrorCode::kInvalidArgument, "half-step",
               [] { (void)ChooseSymmetric(1, kInt8Narrow, {.half_step = true, .floor = 0}); });
-  ExpectError(ErrorCode::kBadData, "w", [] { (void)ChooseSymmetric(std::nanf(""), kInt8, {}, "w"); });
+  ExpectError(ErrorCode::kBadData, "w",
+              [] { (void)ChooseSymmetric(std::nanf(""), kInt8, {}, "w"); });
   ExpectError(ErrorCode::kBadData, "-1", [] { (void)ChooseSymmetric(-1, kInt8); });
 }
 
 TEST(ChooseWeightScales, OnePerChannelOfTheAxis) {
   // (2, 3) matrix: rows 1 2 -3 / 4 -5 6.
   const std::vector<float> w = {1, 2, -3, 4, -5, 6};
-  const auto rows = ChooseWeightScales(w, ExtentsOf(std::vector<int64_t>{2, 3}, 0), 0, kInt8Narrow, "w");
+  const auto rows =
+      ChooseWeightScales(w, ExtentsOf(std::vector<int64_t>{2, 3}, 0), 0, kInt8Narrow, "w");
   EXPECT_THAT(rows.params.scale, ElementsAre(3 / 127.0F, 6 / 127.0F));
   EXPECT_THAT(Codes<int8_t>(w, {1, 2, 3}, rows.params), ElementsAre(42, 85, -127, 85, -106, 127));
-  const auto columns = ChooseWeightScales(w, ExtentsOf(std::vector<int64_t>{2, 3}, 1), 1, kInt8Narrow, "w");
+  const auto columns =
+      ChooseWeightScales(w, ExtentsOf(std::vector<int64_t>{2, 3}, 1), 1, kInt8Narrow, "w");
   EXPECT_THAT(columns.params.scale, ElementsAre(4 / 127.0F, 5 / 127.0F, 6 / 127.0F));
-  const auto whole = ChooseWeightScales(w, ExtentsOf(std::vector<int64_t>{2, 3}, -1), -1, kInt8Narrow, "w");
+  const auto whole =
+      ChooseWeightScales(w, ExtentsOf(std::vector<int64_t>{2, 3}, -1), -1, kInt8Narrow, "w");
   EXPECT_THAT(whole.params.scale, ElementsAre(6 / 127.0F));
   EXPECT_TRUE(rows.dead.empty());
 }
@@ -199,7 +210,8 @@ TEST(ChooseWeightScales, DeadChannelsTakeTheScaleOfTheFloor) {
 TEST(ChooseWeightScales, RefusesNonFiniteWeightsNamingTheChannel) {
   for (float bad : {std::nanf(""), -std::numeric_limits<float>::infinity()}) {
     ExpectError(ErrorCode::kBadData, "conv3.weight", [&] {
-      (void)ChooseWeightScales(std::vector<float>{1, 2, bad, 4}, {1, 2, 2}, 0, kInt8, "conv3.weight");
+      (void)ChooseWeightScales(std::vector<float>{1, 2, bad, 4}, {1, 2, 2}, 0, kInt8,
+                               "conv3.weight");
     });
     ExpectError(ErrorCode::kBadData, "channel 1 of 2", [&] {
       (void)ChooseWeightScales(std::vector<float>{1, 2, bad, 4}, {1, 2, 2}, 0, kInt8, "w");
@@ -290,7 +302,8 @@ TEST(QuantizeArray, EveryGranularityPicksItsScale) {
   params.scale = {1, 2};
   params.zero_point = {0, 0};
   EXPECT_THAT(Codes<int8_t>(x, extents, params, 1), ElementsAre(4, 4, 4, 4, 4, 4, 4, 4));
-  ExpectError(ErrorCode::kInvalidArgument, "step 2", [&] { (void)Codes<int8_t>(x, extents, params, 2); });
+  ExpectError(ErrorCode::kInvalidArgument, "step 2",
+              [&] { (void)Codes<int8_t>(x, extents, params, 2); });
 }
 
 TEST(QuantizeArray, RoundsHalfToEvenAndSaturates) {
@@ -298,8 +311,9 @@ TEST(QuantizeArray, RoundsHalfToEvenAndSaturates) {
                                    PerTensor(1, 0, kInt8));
   EXPECT_THAT(codes, ElementsAre(0, 2, 2, 0, -2, 127, -128));
   EXPECT_THAT(Codes<int8_t>({-1e30F}, {1, 1, 1}, PerTensor(1, 0, kInt8Narrow)), ElementsAre(-127));
-  EXPECT_THAT(Codes<uint16_t>({-1, 70000, 3}, {1, 1, 3}, PerTensor(1, 2, IntFormat::Parse("uint16"))),
-              ElementsAre(1, 65535, 5));
+  EXPECT_THAT(
+      Codes<uint16_t>({-1, 70000, 3}, {1, 1, 3}, PerTensor(1, 2, IntFormat::Parse("uint16"))),
+      ElementsAre(1, 65535, 5));
 }
 
 TEST(QuantizeArray, FakeQuantizeIsQuantizeThenDequantize) {
@@ -327,15 +341,20 @@ TEST(QuantizeArray, RefusesParametersThatDoNotFit) {
   ExpectError(ErrorCode::kInvalidArgument, "uint8 do not fit int8",
               [&] { (void)Codes<int8_t>(x, extents, params); });
   params.scale = {1, 2};
-  ExpectError(ErrorCode::kInvalidArgument, "2 scales", [&] { (void)Codes<uint8_t>(x, extents, params); });
-  for (float scale : {0.0F, -1.0F, kDenormal, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+  ExpectError(ErrorCode::kInvalidArgument, "2 scales",
+              [&] { (void)Codes<uint8_t>(x, extents, params); });
+  for (float scale :
+       {0.0F, -1.0F, kDenormal, std::nanf(""), std::numeric_limits<float>::infinity()}) {
     params = PerTensor(scale, 0, kUint8);
-    ExpectError(ErrorCode::kBadData, "scale 0 of 1", [&] { (void)Codes<uint8_t>(x, extents, params); });
+    ExpectError(ErrorCode::kBadData, "scale 0 of 1",
+                [&] { (void)Codes<uint8_t>(x, extents, params); });
   }
   params = PerTensor(1, 256, kUint8);
   ExpectError(ErrorCode::kBadData, "zero point", [&] { (void)Codes<uint8_t>(x, extents, params); });
   params = PerTensor(1, 0, kUint8);
-  ExpectError(ErrorCode::kInvalidArgument, "4 values", [&] { (void)Codes<uint8_t>(x, {1, 1, 3}, params); });
+  ExpectError(ErrorCode::kInvalidArgument, "4 values", [&] {
+    (void)Codes<uint8_t>(x, {1, 1, 3}, params);
+  });
 }
 
 TEST(Granularity, NamesRoundTrip) {

@@ -2,8 +2,8 @@
 // Kernels of every instruction set equal these bit for bit. Compiled with -ffp-contract=off.
 //
 // Rounding is to nearest, ties to even (the default floating-point environment is never changed).
-// NaN maps to the lowest code: what max(v, lo) gives when an unordered comparison keeps lo. ONNX leaves
-// it open; data with NaN is refused before it gets here (calibrate/statistics.h).
+// NaN maps to the lowest code: what max(v, lo) gives when an unordered comparison keeps lo. ONNX
+// leaves it open; data with NaN is refused before it gets here (calibrate/statistics.h).
 #pragma once
 
 #include <cmath>
@@ -32,9 +32,9 @@ namespace octet {
   return static_cast<float>(q - zero_point) * scale;
 }
 
-// Accumulator to code: acc -> float32 (nearest even) -> x multiplier -> rne -> + zero point -> saturate.
-// acc already holds bias and zero-point correction. [qmin, qmax] may be narrower than the type: a fused
-// Relu or Clip is nothing but tighter bounds.
+// Accumulator to code: acc -> float32 (nearest even) -> x multiplier -> rne -> + zero point ->
+// saturate. acc already holds bias and zero-point correction. [qmin, qmax] may be narrower than the
+// type: a fused Relu or Clip is nothing but tighter bounds.
 [[nodiscard]] inline int32_t RequantizeOne(int32_t acc, float multiplier, int32_t zero_point,
                                            int32_t qmin, int32_t qmax) {
   return RoundClamped(static_cast<float>(acc) * multiplier, static_cast<float>(qmin - zero_point),
@@ -42,14 +42,16 @@ namespace octet {
          zero_point;
 }
 
-// Sum of two codes on a third grid: DQ(a) + DQ(b) -> Q with the divisions folded into two multipliers
-// (ratio_a = scale_a / scale_y, ratio_b = scale_b / scale_y, each one float32 division).
+// Sum of two codes on a third grid: DQ(a) + DQ(b) -> Q with the divisions folded into two
+// multipliers (ratio_a = scale_a / scale_y, ratio_b = scale_b / scale_y, each one float32
+// division).
 [[nodiscard]] inline int32_t AddCodesOne(int32_t a, int32_t zero_a, float ratio_a, int32_t b,
-                                         int32_t zero_b, float ratio_b, int32_t zero_y, int32_t qmin,
-                                         int32_t qmax) {
+                                         int32_t zero_b, float ratio_b, int32_t zero_y,
+                                         int32_t qmin, int32_t qmax) {
   const float fa = static_cast<float>(a - zero_a) * ratio_a;
   const float fb = static_cast<float>(b - zero_b) * ratio_b;
-  return RoundClamped(fa + fb, static_cast<float>(qmin - zero_y), static_cast<float>(qmax - zero_y)) +
+  return RoundClamped(fa + fb, static_cast<float>(qmin - zero_y),
+                      static_cast<float>(qmax - zero_y)) +
          zero_y;
 }
 

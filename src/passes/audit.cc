@@ -18,8 +18,9 @@ NodeId AuditView::OnlyReader(ValueId v) const {
 }
 
 bool IsAudited(const Node& n) {
-  static constexpr std::array kOps = {"Conv", "ConvTranspose", "Gemm",        "MatMul",           "Add",
-                                      "Concat", "MaxPool",     "AveragePool", "GlobalAveragePool"};
+  static constexpr std::array kOps = {"Conv",    "ConvTranspose", "Gemm",
+                                      "MatMul",  "Add",           "Concat",
+                                      "MaxPool", "AveragePool",   "GlobalAveragePool"};
   return n.domain.empty() && !n.removed && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
@@ -27,9 +28,11 @@ namespace {
 
 // Operators that are integer arithmetic already, and where they belong.
 bool IsIntegerOperator(const Node& n) {
-  if (n.domain == "octet") return n.op == "QConv" || n.op == "QGemm" || n.op == "QAdd" || n.op.ends_with("Pool");
+  if (n.domain == "octet")
+    return n.op == "QConv" || n.op == "QGemm" || n.op == "QAdd" || n.op.ends_with("Pool");
   if (n.domain == "com.microsoft") return n.op.starts_with("QLinear") || n.op == "QGemm";
-  return n.Is("QLinearConv") || n.Is("QLinearMatMul") || n.Is("ConvInteger") || n.Is("MatMulInteger");
+  return n.Is("QLinearConv") || n.Is("QLinearMatMul") || n.Is("ConvInteger") ||
+         n.Is("MatMulInteger");
 }
 
 // MaxPool and Concat do no arithmetic: on codes they are the same operator.
@@ -52,7 +55,8 @@ struct Count {
     }
   }
   AuditResult Finish() {
-    result.int8_mac_fraction = macs > 0 ? static_cast<double>(int8_macs) / static_cast<double>(macs) : 0;
+    result.int8_mac_fraction =
+        macs > 0 ? static_cast<double>(int8_macs) / static_cast<double>(macs) : 0;
     std::stable_partition(result.findings.begin(), result.findings.end(),
                           [](const AuditResult::Finding& f) { return f.fatal; });
     return std::move(result);
@@ -79,8 +83,9 @@ AuditResult AuditForOctet(const Graph& graph, const EvaluateFn& evaluate) {
       count.Add(!stays, MacsOf(graph, n));
       if (!stays) continue;
       const auto it = kept.find(n.name);
-      count.result.findings.push_back({n.name, n.op, false, "kept-float",
-                                       it != kept.end() ? it->second : "none of its inputs is quantized"});
+      count.result.findings.push_back(
+          {n.name, n.op, false, "kept-float",
+           it != kept.end() ? it->second : "none of its inputs is quantized"});
     }
   }
   return count.Finish();
@@ -89,7 +94,8 @@ AuditResult AuditForOctet(const Graph& graph, const EvaluateFn& evaluate) {
 }  // namespace
 
 AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& evaluate) {
-  const Graph graph = WithBatch(original, 1);  // an open batch would leave all shapes open, and the work uncounted
+  const Graph graph =
+      WithBatch(original, 1);  // an open batch would leave all shapes open, and the work uncounted
   if (target == Target::kOctet) return AuditForOctet(graph, evaluate);
   const AuditView view(graph);
   const bool ort = target == Target::kOnnxRuntime;
@@ -104,7 +110,8 @@ AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& e
                                    : ort                 ? JudgeForOnnxRuntime(view, n)
                                                          : JudgeForTensorRt(view, n);
       count.Add(verdict.int8, MacsOf(graph, n));
-      if (!verdict.rule.empty()) count.result.findings.push_back({n.name, n.op, false, verdict.rule, verdict.text});
+      if (!verdict.rule.empty())
+        count.result.findings.push_back({n.name, n.op, false, verdict.rule, verdict.text});
     }
   }
   return count.Finish();

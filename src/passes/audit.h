@@ -1,9 +1,10 @@
-// What a target runtime will make of a quantized model: which operators run on 8-bit codes there, which do not and
-// why, and what it refuses to load. The rules are those of each runtime's own optimizer, simulated on the graph:
+// What a target runtime will make of a quantized model: which operators run on 8-bit codes there,
+// which do not and why, and what it refuses to load. The rules are those of each runtime's own
+// optimizer, simulated on the graph:
 //
 //   octet         what Lower() fuses
-//   onnxruntime   the node groups of its QDQ selectors (DQ on every input, one Q behind), checked against ONNX
-//                 Runtime 1.31 (tests/interop); CPU execution provider
+//   onnxruntime   the node groups of its QDQ selectors (DQ on every input, one Q behind), checked
+//                 against ONNX Runtime 1.31 (tests/interop); CPU execution provider
 //   tensorrt      explicit quantization of TensorRT 10 and 11: signed, zero point 0, float bias
 #pragma once
 

@@ -1,5 +1,5 @@
-// Which operators ONNX Runtime fuses: its QDQ selectors, WeightBiasQuantization and QDQ propagation (peers.md
-// §D.2), as of version 1.31.
+// Which operators ONNX Runtime fuses: its QDQ selectors, WeightBiasQuantization and QDQ propagation
+// (peers.md §D.2), as of version 1.31.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -15,7 +15,8 @@ constexpr int64_t kMaxOpset = 26;  // the newest that version 1.31 loads
 
 // Operators that quantizers are moved across before node groups are looked for.
 bool Propagates(const Node& n) {
-  static constexpr std::array kOps = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"};
+  static constexpr std::array kOps = {"MaxPool", "Reshape",   "Transpose",
+                                      "Squeeze", "Unsqueeze", "Slice"};
   return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
@@ -33,10 +34,34 @@ class Rules {
   }
 
  private:
+  // int8 codes of an activation are made uint8 (same grid, zero point + 128) where one
+  // QuantizeLinear feeds one DequantizeLinear, which feeds one operator; what stays int8 is not
+  // fused on x86-64.
+  bool BecomesUnsigned(const QuantizerInfo& q) const {
+    const NodeId maker = graph_.value(q.codes).producer;
+    if (maker == kNoNode || !graph_.node(maker).Is("QuantizeLinear") ||
+        graph_.node(maker).input(2) == kNoValue) {
+      return false;
+    }
+    const NodeId reader = view_.OnlyReader(q.codes);
+    if (reader == kNoNode || !graph_.node(reader).Is("DequantizeLinear")) return false;
+    const auto back = QuantizerOf(graph_, reader);
+    return back && back->per_tensor() && back->dtype == DType::kInt8 &&
+           graph_.node(reader).input(2) != kNoValue && view_.OnlyReader(back->real) != kNoNode;
+  }
+
+  std::optional<QuantizerInfo> AsOptimized(std::optional<QuantizerInfo> q) const {
+    if (q && q->per_tensor() && q->dtype == DType::kInt8 && BecomesUnsigned(*q)) {
+      q->dtype = DType::kUint8;
+      q->zero_point[0] += 128;
+    }
+    return q;
+  }
+
   // The DequantizeLinear behind a value; with the movements it is propagated across.
   std::optional<QuantizerInfo> Dequantized(ValueId v) const {
     while (v != kNoValue) {
-      if (auto q = DequantizerOf(graph_, v)) return q;
+      if (auto q = DequantizerOf(graph_, v)) return AsOptimized(std::move(q));
       const NodeId p = graph_.value(v).producer;
       if (p == kNoNode || !Propagates(graph_.node(p))) return std::nullopt;
       v = graph_.node(p).input(0);
@@ -50,7 +75,8 @@ class Rules {
     bool clip_seen = false;
     while (true) {
       if (graph_.IsOutput(v)) {
-        why = AuditVerdict::Float("graph-output", Cat(view_.NameOf(v), " is a graph output, so no QuantizeLinear "
+        why = AuditVerdict::Float("graph-output", Cat(view_.NameOf(v),
+                                                      " is a graph output, so no QuantizeLinear "
                                                       "can be fused behind it"));
         return std::nullopt;
       }
@@ -66,10 +92,11 @@ class Rules {
       }
       const Node& n = graph_.node(uses[0].node);
       if (n.Is("QuantizeLinear")) {
-        auto q = QuantizerOf(graph_, uses[0].node);
+        const auto q = AsOptimized(QuantizerOf(graph_, uses[0].node));
         if (!q || !q->per_tensor()) {
-          why = AuditVerdict::Float("output-quantizer", Cat("the QuantizeLinear behind ", view_.NameOf(v),
-                                                            " is not constant and per tensor"));
+          why = AuditVerdict::Float("output-quantizer",
+                                    Cat("the QuantizeLinear behind ", view_.NameOf(v),
+                                        " is not constant and per tensor"));
           return std::nullopt;
         }
         return CheckClips(*q, clip_seen, why);
@@ -87,18 +114,20 @@ class Rules {
   }
 
   // A Relu or Clip on the way must change nothing that the quantizer would not.
-  std::optional<QuantizerInfo> CheckClips(const QuantizerInfo& q, bool clip_seen, AuditVerdict& why) const {
+  std::optional<QuantizerInfo> CheckClips(const QuantizerInfo& q, bool clip_seen,
+                                          AuditVerdict& why) const {
     if (!clip_seen) return q;
     for (ValueId v = node_.outputs[0]; v != q.real;) {
       const Node& n = graph_.node(view_.OnlyReader(v));
       if (n.Is("Relu") && q.zero_point[0] != q.qmin()) {
         why = AuditVerdict::Float("relu-zero-point",
-                                  Cat("Relu '", n.name, "' stays: the zero point behind it is ", q.zero_point[0],
-                                      ", expected the lowest code ", q.qmin()));
+                                  Cat("Relu '", n.name, "' stays: the zero point behind it is ",
+                                      q.zero_point[0], ", expected the lowest code ", q.qmin()));
         return std::nullopt;
       }
       if (n.Is("Clip") && !ClipIsRedundant(n, q)) {
-        why = AuditVerdict::Float("clip-range", Cat("Clip '", n.name, "' stays: its bounds lie inside the range of "
+        why = AuditVerdict::Float("clip-range", Cat("Clip '", n.name,
+                                                    "' stays: its bounds lie inside the range of "
                                                     "the QuantizeLinear behind it"));
         return std::nullopt;
       }
@@ -108,7 +137,8 @@ class Rules {
   }
 
   bool ClipIsRedundant(const Node& n, const QuantizerInfo& q) const {
-    const auto bound = [&](size_t input, const char* attribute, float otherwise) -> std::optional<float> {
+    const auto bound = [&](size_t input, const char* attribute,
+                           float otherwise) -> std::optional<float> {
       if (n.Has(attribute)) return n.GetFloat(attribute, otherwise);
       if (n.input(input) == kNoValue) return otherwise;
       const Tensor* t = graph_.ConstantOf(n.input(input));
@@ -124,8 +154,9 @@ class Rules {
   }
 
   AuditVerdict NotDequantized(size_t input) const {
-    return AuditVerdict::Float("input-not-quantized", Cat("input ", input, ", ", view_.NameOf(node_.input(input)),
-                                                          ", does not come from a constant DequantizeLinear"));
+    return AuditVerdict::Float("input-not-quantized",
+                               Cat("input ", input, ", ", view_.NameOf(node_.input(input)),
+                                   ", does not come from a constant DequantizeLinear"));
   }
 
   static AuditVerdict Types(const std::string& text) { return AuditVerdict::Float("types", text); }
@@ -135,7 +166,8 @@ class Rules {
     return t != nullptr && t->dtype() == DType::kFloat32;
   }
 
-  // Weight of a Conv or Gemm: dequantized, on the right axis; or a float constant, which is quantized on the quiet.
+  // Weight of a Conv or Gemm: dequantized, on the right axis; or a float constant, which is
+  // quantized on the quiet.
   std::optional<AuditVerdict> BadWeight(const QuantizerInfo& x, int axis, bool output_quantized,
                                         bool& quiet) const {
     const auto w = DequantizerOf(graph_, node_.input(1));
@@ -144,8 +176,9 @@ class Rules {
         quiet = true;
         return std::nullopt;
       }
-      return AuditVerdict::Float("weight-not-quantized",
-                                 Cat("the weight ", view_.NameOf(node_.input(1)), " is not dequantized from codes"));
+      return AuditVerdict::Float(
+          "weight-not-quantized",
+          Cat("the weight ", view_.NameOf(node_.input(1)), " is not dequantized from codes"));
     }
     if (x.dtype == DType::kInt8 && w->dtype != DType::kInt8) {
       return Types(Cat("the input is int8, but the weight is ", NameOf(w->dtype)));
@@ -158,7 +191,8 @@ class Rules {
       const int rank = static_cast<int>(dims.size());
       const int got = w->axis < 0 ? w->axis + rank : w->axis;
       if (got != axis) {
-        return AuditVerdict::Float("weight-axis", Cat("the weight has scales along axis ", got, ", expected ", axis));
+        return AuditVerdict::Float(
+            "weight-axis", Cat("the weight has scales along axis ", got, ", expected ", axis));
       }
     }
     return std::nullopt;
@@ -169,12 +203,15 @@ class Rules {
     if (b == kNoValue) return std::nullopt;
     if (const auto q = DequantizerOf(graph_, b)) {
       if (q->dtype == DType::kInt32) return std::nullopt;
-      return AuditVerdict::Float("bias-type", Cat("the bias is ", NameOf(q->dtype), ", expected int32"));
+      return AuditVerdict::Float("bias-type",
+                                 Cat("the bias is ", NameOf(q->dtype), ", expected int32"));
     }
     if (IsFloatConstant(b)) {
       if (output_quantized) return std::nullopt;  // quantized by WeightBiasQuantization
-      return AuditVerdict::Float("float-bias", Cat("the bias ", view_.NameOf(b), " is float and nothing quantizes "
-                                                   "the output, expected int32 behind DequantizeLinear"));
+      return AuditVerdict::Float("float-bias",
+                                 Cat("the bias ", view_.NameOf(b),
+                                     " is float and nothing quantizes "
+                                     "the output, expected int32 behind DequantizeLinear"));
     }
     return AuditVerdict::Float("float-bias", Cat("the bias ", view_.NameOf(b), " is computed"));
   }
@@ -188,7 +225,14 @@ class Rules {
     return v;
   }
 
+  // Gemm alone takes int8 activations.
   std::optional<AuditVerdict> BadActivation(const QuantizerInfo& x) const {
+    if (x.is_activation() && x.dtype == DType::kInt8 && node_.op != "Gemm") {
+      return AuditVerdict::Float("int8-activation",
+                                 Cat("the int8 codes ", view_.NameOf(x.codes),
+                                     " have several "
+                                     "readers, and int8 is not fused on x86-64, expected uint8"));
+    }
     if (x.is_activation()) return std::nullopt;
     return Types(Cat("its input is ", NameOf(x.dtype), x.per_tensor() ? "" : " with several scales",
                      ", expected uint8 or int8 with one scale"));
@@ -207,7 +251,8 @@ class Rules {
     bool quiet = false;
     if (auto bad = BadWeight(*x, 0, true, quiet)) return *bad;
     if (auto bad = BadBias(true)) return *bad;
-    if (x->dtype != y->dtype) return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
+    if (x->dtype != y->dtype)
+      return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
     return Done(quiet);
   }
 
@@ -218,12 +263,14 @@ class Rules {
     AuditVerdict ignored;
     const auto y = Quantized(ignored);  // without one, the result is float
     bool quiet = false;
-    if (auto bad = BadWeight(*x, node_.GetInt("transB", 0) != 0 ? 0 : 1, y.has_value(), quiet)) return *bad;
+    if (auto bad = BadWeight(*x, node_.GetInt("transB", 0) != 0 ? 0 : 1, y.has_value(), quiet))
+      return *bad;
     if (node_.input(2) != kNoValue) {
       if (auto bad = BadBias(y.has_value())) return *bad;
       if (node_.GetFloat("beta", 1) != 1) return AuditVerdict::Float("gemm-beta", "beta is not 1");
     }
-    if (y && x->dtype != y->dtype) return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
+    if (y && x->dtype != y->dtype)
+      return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
     return Done(quiet);
   }
 
@@ -238,7 +285,8 @@ class Rules {
     }
     AuditVerdict ignored;
     const auto y = Quantized(ignored);
-    if (y && a->dtype != y->dtype) return Types(Cat("input is ", NameOf(a->dtype), ", output ", NameOf(y->dtype)));
+    if (y && a->dtype != y->dtype)
+      return Types(Cat("input is ", NameOf(a->dtype), ", output ", NameOf(y->dtype)));
     return AuditVerdict::Int8();
   }
 
@@ -255,7 +303,8 @@ class Rules {
     AuditVerdict why;
     const auto y = Quantized(why);
     if (!y) return why;
-    if (type != y->dtype) return Types(Cat("inputs are ", NameOf(*type), ", the output ", NameOf(y->dtype)));
+    if (type != y->dtype)
+      return Types(Cat("inputs are ", NameOf(*type), ", the output ", NameOf(y->dtype)));
     return AuditVerdict::Int8();
   }
 
@@ -264,11 +313,13 @@ class Rules {
     AuditVerdict why;
     const auto y = Quantized(why);
     if (!x && !y) return NotDequantized(0);
-    if (graph_.opset() < 12) return AuditVerdict::Float("opset", "MaxPool of 8-bit codes needs opset 12");
+    if (graph_.opset() < 12)
+      return AuditVerdict::Float("opset", "MaxPool of 8-bit codes needs opset 12");
     // A quantizer on one side alone is propagated to the other.
     if (!x || !y) return AuditVerdict::Int8();
     if (!x->SameGrid(*y)) {
-      return AuditVerdict::Float("different-parameters", "scale and zero point differ between its input and output");
+      return AuditVerdict::Float("different-parameters",
+                                 "scale and zero point differ between its input and output");
     }
     return AuditVerdict::Int8();
   }
@@ -280,32 +331,36 @@ class Rules {
 
 }  // namespace
 
-AuditVerdict JudgeForOnnxRuntime(const AuditView& view, const Node& node) { return Rules(view, node).Judge(); }
+AuditVerdict JudgeForOnnxRuntime(const AuditView& view, const Node& node) {
+  return Rules(view, node).Judge();
+}
 
 std::vector<AuditResult::Finding> RefusedByOnnxRuntime(const AuditView& view) {
   const Graph& graph = view.graph();
   std::vector<AuditResult::Finding> findings;
   if (graph.opset() > kMaxOpset) {
-    findings.push_back({"", "", true, "opset", Cat("the model needs opset ", graph.opset(), ", expected at most ",
-                                                  kMaxOpset)});
+    findings.push_back(
+        {"", "", true, "opset",
+         Cat("the model needs opset ", graph.opset(), ", expected at most ", kMaxOpset)});
   }
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
     if (n.removed) continue;
     if (n.domain == "octet") {
-      findings.push_back({n.name, "octet." + n.op, true, "unknown-operator", "the domain octet is not known there"});
+      findings.push_back({n.name, "octet." + n.op, true, "unknown-operator",
+                          "the domain octet is not known there"});
     }
     if (!n.Is("QuantizeLinear") && !n.Is("DequantizeLinear")) continue;
     const Tensor* scale = graph.ConstantOf(n.input(1));
     if (scale != nullptr && scale->elements() > 1 && graph.opset() < 13) {
-      findings.push_back({n.name, n.op, true, "opset", Cat("several scales need opset 13, the model has ",
-                                                           graph.opset())});
+      findings.push_back({n.name, n.op, true, "opset",
+                          Cat("several scales need opset 13, the model has ", graph.opset())});
     }
     const ValueId codes = n.op == "QuantizeLinear" ? n.outputs[0] : n.inputs[0];
     const DType t = graph.value(codes).type.dtype;
     if ((t == DType::kInt16 || t == DType::kUint16) && graph.opset() < 21) {
-      findings.push_back({n.name, n.op, true, "opset", Cat(NameOf(t), " codes need opset 21, the model has ",
-                                                           graph.opset())});
+      findings.push_back({n.name, n.op, true, "opset",
+                          Cat(NameOf(t), " codes need opset 21, the model has ", graph.opset())});
     }
   }
   return findings;

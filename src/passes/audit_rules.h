@@ -30,7 +30,9 @@ class AuditView {
   [[nodiscard]] const Graph& graph() const { return graph_; }
   // The one reader, or kNoNode where there are several, none, or the value is a graph output.
   [[nodiscard]] NodeId OnlyReader(ValueId v) const;
-  [[nodiscard]] const std::vector<Graph::Use>& UsesOf(ValueId v) const { return uses_[static_cast<size_t>(v)]; }
+  [[nodiscard]] const std::vector<Graph::Use>& UsesOf(ValueId v) const {
+    return uses_[static_cast<size_t>(v)];
+  }
   [[nodiscard]] std::string NameOf(ValueId v) const { return "'" + graph_.value(v).name + "'"; }
 
  private:
@@ -38,7 +40,8 @@ class AuditView {
   std::vector<std::vector<Graph::Use>> uses_;
 };
 
-// Conv, ConvTranspose, Gemm, MatMul, Add, MaxPool, AveragePool, GlobalAveragePool, Concat: what the audit counts.
+// Conv, ConvTranspose, Gemm, MatMul, Add, MaxPool, AveragePool, GlobalAveragePool, Concat: what the
+// audit counts.
 [[nodiscard]] bool IsAudited(const Node& node);
 
 [[nodiscard]] AuditVerdict JudgeForOnnxRuntime(const AuditView& view, const Node& node);

@@ -1,5 +1,5 @@
-// Which operators TensorRT runs in INT8 under explicit quantization, and what it refuses (peers.md §D.2): its
-// documentation for versions 10 and 11; not run here.
+// Which operators TensorRT runs in INT8 under explicit quantization, and what it refuses (peers.md
+// §D.2): its documentation for versions 10 and 11; not run here.
 #include <algorithm>
 #include <array>
 
@@ -13,7 +13,8 @@ constexpr int64_t kMinOpset = 9, kMaxOpset = 25;
 
 // Quantizers commute with these.
 bool Commutes(const Node& n) {
-  static constexpr std::array kOps = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Relu"};
+  static constexpr std::array kOps = {"MaxPool", "Reshape",   "Flatten", "Transpose",
+                                      "Squeeze", "Unsqueeze", "Relu"};
   return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
@@ -61,15 +62,17 @@ AuditVerdict JudgeWeighted(const AuditView& view, const Node& n) {
     }
     if (!q) continue;
     if (q->dtype != DType::kInt8) {
-      return AuditVerdict::Float("types", Cat("input ", i, " is ", NameOf(q->dtype), ", expected int8"));
+      return AuditVerdict::Float("types",
+                                 Cat("input ", i, " is ", NameOf(q->dtype), ", expected int8"));
     }
     if (q->per_tensor()) continue;
-    if (i == 0) return AuditVerdict::Float("activation-scales", "its input has several scales, expected one");
+    if (i == 0)
+      return AuditVerdict::Float("activation-scales", "its input has several scales, expected one");
     const int rank = static_cast<int>(graph.value(q->codes).type.dims.size());
     const int axis = q->axis < 0 ? q->axis + rank : q->axis;
     if (axis != ExpectedAxis(n, rank)) {
-      return AuditVerdict::Float("weight-axis", Cat("the weight has scales along axis ", axis, ", expected ",
-                                                    ExpectedAxis(n, rank)));
+      return AuditVerdict::Float("weight-axis", Cat("the weight has scales along axis ", axis,
+                                                    ", expected ", ExpectedAxis(n, rank)));
     }
   }
   return AuditVerdict::Int8();
@@ -83,15 +86,18 @@ AuditVerdict JudgeAdd(const AuditView& view, const Node& n) {
     const ValueId v = n.inputs[i];
     quantized[i] = Dequantized(graph, v).has_value();
     const NodeId p = graph.value(v).producer;
-    fuses[i] = p != kNoNode && view.OnlyReader(v) != kNoNode &&
-               (graph.node(p).Is("Conv") || graph.node(p).Is("Gemm") || graph.node(p).Is("MatMul")) &&
-               JudgeWeighted(view, graph.node(p)).int8;
+    fuses[i] =
+        p != kNoNode && view.OnlyReader(v) != kNoNode &&
+        (graph.node(p).Is("Conv") || graph.node(p).Is("Gemm") || graph.node(p).Is("MatMul")) &&
+        JudgeWeighted(view, graph.node(p)).int8;
   }
   if ((quantized[0] && quantized[1]) || (quantized[0] && fuses[1]) || (quantized[1] && fuses[0])) {
     return AuditVerdict::Int8();
   }
-  return AuditVerdict::Float("residual", "neither are both inputs quantized, nor one of them with the other made by "
-                                         "an INT8 operator that nobody else reads");
+  return AuditVerdict::Float(
+      "residual",
+      "neither are both inputs quantized, nor one of them with the other made by "
+      "an INT8 operator that nobody else reads");
 }
 
 }  // namespace
@@ -101,15 +107,18 @@ AuditVerdict JudgeForTensorRt(const AuditView& view, const Node& node) {
   if (node.op == "Conv" || node.op == "ConvTranspose" || node.op == "Gemm" || node.op == "MatMul") {
     return JudgeWeighted(view, node);
   }
-  // Pooling and Concat follow their surroundings: INT8 where all inputs are and the result is quantized again.
+  // Pooling and Concat follow their surroundings: INT8 where all inputs are and the result is
+  // quantized again.
   for (ValueId v : node.inputs) {
     if (!Dequantized(view.graph(), v)) {
-      return AuditVerdict::Float("input-not-quantized",
-                                 Cat(view.NameOf(v), " does not come from a constant DequantizeLinear"));
+      return AuditVerdict::Float(
+          "input-not-quantized",
+          Cat(view.NameOf(v), " does not come from a constant DequantizeLinear"));
     }
   }
   if (node.op != "MaxPool" && !LeadsToQuantizer(view, node.outputs[0])) {
-    return AuditVerdict::Float("no-output-quantizer", Cat(view.NameOf(node.outputs[0]), " is not quantized again"));
+    return AuditVerdict::Float("no-output-quantizer",
+                               Cat(view.NameOf(node.outputs[0]), " is not quantized again"));
   }
   return AuditVerdict::Int8();
 }
@@ -121,11 +130,12 @@ std::vector<AuditResult::Finding> RefusedByTensorRt(const AuditView& view) {
     findings.push_back({n.name, n.domain.empty() ? n.op : n.domain + "." + n.op, true, rule, text});
   };
   if (graph.opset() < kMinOpset || graph.opset() > kMaxOpset) {
-    findings.push_back({"", "", true, "opset", Cat("the model has opset ", graph.opset(), ", expected ", kMinOpset,
-                                                   " to ", kMaxOpset)});
+    findings.push_back(
+        {"", "", true, "opset",
+         Cat("the model has opset ", graph.opset(), ", expected ", kMinOpset, " to ", kMaxOpset)});
   }
-  static constexpr std::array kRefused = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
-                                          "DynamicQuantizeLinear"};
+  static constexpr std::array kRefused = {"QLinearConv", "QLinearMatMul", "ConvInteger",
+                                          "MatMulInteger", "DynamicQuantizeLinear"};
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
     if (n.removed) continue;
@@ -144,12 +154,14 @@ std::vector<AuditResult::Finding> RefusedByTensorRt(const AuditView& view) {
       continue;
     }
     if (q->dtype == DType::kInt32) {
-      refuse(n, "integer-bias", "an int32 bias behind DequantizeLinear is not taken: the bias stays float");
+      refuse(n, "integer-bias",
+             "an int32 bias behind DequantizeLinear is not taken: the bias stays float");
     } else if (q->dtype == DType::kUint8) {
       refuse(n, "unsigned", "codes are uint8, expected int8");
     } else if (q->dtype != DType::kInt8) {
       refuse(n, "types", Cat("codes are ", NameOf(q->dtype), ", expected int8"));
-    } else if (std::any_of(q->zero_point.begin(), q->zero_point.end(), [](int32_t z) { return z != 0; })) {
+    } else if (std::any_of(q->zero_point.begin(), q->zero_point.end(),
+                           [](int32_t z) { return z != 0; })) {
       refuse(n, "zero-point", "the zero point is not 0");
     }
   }

@@ -17,7 +17,8 @@ using testing::HasSubstr;
 Tensor Ramp(const Shape& shape) {
   Tensor t(DType::kFloat32, shape);
   auto d = t.mutable_data<float>();
-  for (size_t i = 0; i < d.size(); ++i) d[i] = static_cast<float>(static_cast<int>(i % 7) - 3) / 8.0F;
+  for (size_t i = 0; i < d.size(); ++i)
+    d[i] = static_cast<float>(static_cast<int>(i % 7) - 3) / 8.0F;
   return t;
 }
 
@@ -70,7 +71,9 @@ Graph Quantized(Target target) {
   return g;
 }
 
-std::vector<Tensor> NoEvaluation(const Graph&, const Node&, std::span<const Tensor* const>) { return {}; }
+std::vector<Tensor> NoEvaluation(const Graph&, const Node&, std::span<const Tensor* const>) {
+  return {};
+}
 
 const AuditResult::Finding* FindingFor(const AuditResult& r, const std::string& node) {
   for (const auto& f : r.findings) {
@@ -164,7 +167,8 @@ TEST(Audit, ClipIsRedundantWhereTheGridEndsAtItsBounds) {
     const ValueId x = g.AddInput("x", ValueType::Of(DType::kFloat32, {1, 4, 3, 3}));
     const ValueId w = g.AddConstant("w", Ramp({4, 4, 1, 1}));
     const ValueId c = g.AddValue("c"), y = g.AddValue("y"), z = g.AddValue("z");
-    const ValueId lo = g.AddConstant("lo", Tensor::Scalar(0.0F)), high = g.AddConstant("hi", Tensor::Scalar(hi));
+    const ValueId lo = g.AddConstant("lo", Tensor::Scalar(0.0F)),
+                  high = g.AddConstant("hi", Tensor::Scalar(hi));
     g.AddOp("Conv", {x, w}, {c}, {}, "conv");
     g.AddOp("Clip", {c, lo, high}, {y}, {}, "clip");
     g.AddOp("Conv", {y, w}, {z}, {}, "last");
@@ -186,7 +190,8 @@ TEST(Audit, ClipIsRedundantWhereTheGridEndsAtItsBounds) {
 }
 
 TEST(Audit, TensorRtRefusesWhatOnnxRuntimeWants) {
-  const AuditResult r = AuditGraph(Quantized(Target::kOnnxRuntime), Target::kTensorRt, NoEvaluation);
+  const AuditResult r =
+      AuditGraph(Quantized(Target::kOnnxRuntime), Target::kTensorRt, NoEvaluation);
   std::map<std::string, int> rules;
   for (const auto& f : r.findings) {
     if (f.fatal) ++rules[f.rule];

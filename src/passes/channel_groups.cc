@@ -69,7 +69,8 @@ bool IsWeighted(const Graph& graph, const Node& node) {
 // A node whose own parameters can divide its output channels. Returns their number.
 std::optional<int64_t> ProducedChannels(const Graph& graph, const Node& node) {
   if (node.Is("Conv") && IsWeighted(graph, node)) {
-    if (node.input(2) != kNoValue && FloatConstant(graph, node.input(2)) == nullptr) return std::nullopt;
+    if (node.input(2) != kNoValue && FloatConstant(graph, node.input(2)) == nullptr)
+      return std::nullopt;
     return graph.ConstantOf(node.input(1))->shape()[0];
   }
   if ((node.Is("Gemm") || node.Is("MatMul")) && IsWeighted(graph, node)) {
@@ -86,7 +87,8 @@ std::optional<int64_t> ProducedChannels(const Graph& graph, const Node& node) {
     return graph.ConstantOf(node.input(1))->elements();
   }
   if (node.Is("LayerNormalization") && FloatConstant(graph, node.input(1)) != nullptr) {
-    if (node.input(2) != kNoValue && FloatConstant(graph, node.input(2)) == nullptr) return std::nullopt;
+    if (node.input(2) != kNoValue && FloatConstant(graph, node.input(2)) == nullptr)
+      return std::nullopt;
     const Tensor* scale = graph.ConstantOf(node.input(1));
     if (scale->shape().rank() == 1) return scale->elements();
   }
@@ -99,7 +101,8 @@ int OutputAxis(const Graph& graph, const Node& node) {
 }
 
 // If the constant varies along the value's channels alone (all other dimensions 1), true.
-bool IsPerChannelConstant(const Tensor& t, size_t value_rank, const ChannelLayout& layout, int64_t channels) {
+bool IsPerChannelConstant(const Tensor& t, size_t value_rank, const ChannelLayout& layout,
+                          int64_t channels) {
   if (layout.repeat != 1) return false;
   if (t.elements() == 1) return true;
   const int offset = static_cast<int>(value_rank) - t.shape().rank();
@@ -161,8 +164,8 @@ class Finder {
 
   // Operators that commute with a positive factor per channel, elementwise or over space.
   static bool IsHomogeneous(const Node& n) {
-    return n.Is("Relu") || n.Is("LeakyRelu") || n.Is("Identity") || n.Is("MaxPool") || n.Is("AveragePool") ||
-           n.Is("GlobalAveragePool") || n.Is("GlobalMaxPool");
+    return n.Is("Relu") || n.Is("LeakyRelu") || n.Is("Identity") || n.Is("MaxPool") ||
+           n.Is("AveragePool") || n.Is("GlobalAveragePool") || n.Is("GlobalMaxPool");
   }
 
   bool TakeClip(NodeId id, const Node& n, const ChannelLayout& layout) {
@@ -184,12 +187,15 @@ class Finder {
     return true;
   }
 
-  // The layout on the other side of Flatten/Reshape to rank 2, or nullopt. `forward`: from [N,C,H,W].
-  std::optional<ChannelLayout> ThroughFlatten(const Node& n, const ChannelLayout& layout, bool forward) const {
+  // The layout on the other side of Flatten/Reshape to rank 2, or nullopt. `forward`: from
+  // [N,C,H,W].
+  std::optional<ChannelLayout> ThroughFlatten(const Node& n, const ChannelLayout& layout,
+                                              bool forward) const {
     if (n.Is("Flatten") && n.GetInt("axis", 1) != 1) return std::nullopt;
     const ValueType& in = graph_.value(n.inputs[0]).type;
     const ValueType& out = graph_.value(n.outputs[0]).type;
-    if (!in.has_rank || !out.has_rank || out.dims.size() != 2 || in.dims.size() < 2 || in.dims[1] < 0) {
+    if (!in.has_rank || !out.has_rank || out.dims.size() != 2 || in.dims.size() < 2 ||
+        in.dims[1] < 0) {
       return std::nullopt;
     }
     int64_t space = 1;
@@ -198,7 +204,8 @@ class Finder {
       space *= in.dims[i];
     }
     if (out.dims[1] >= 0 && out.dims[1] != in.dims[1] * space) return std::nullopt;
-    if (n.Is("Reshape") && (out.dims[1] < 0 || (in.dims[0] >= 0 && in.dims[0] != out.dims[0]))) return std::nullopt;
+    if (n.Is("Reshape") && (out.dims[1] < 0 || (in.dims[0] >= 0 && in.dims[0] != out.dims[0])))
+      return std::nullopt;
     const ChannelLayout flat{1, space * (forward ? layout.repeat : 1)};
     if (forward) return layout == ChannelLayout{1, 1} ? std::optional(flat) : std::nullopt;
     return layout == flat ? std::optional(ChannelLayout{1, 1}) : std::nullopt;
@@ -207,8 +214,8 @@ class Finder {
   void Produce(NodeId id, ValueId v, const ChannelLayout& layout) {
     const Node& n = graph_.node(id);
     const auto produced = ProducedChannels(graph_, n);
-    if (produced && *produced == group_.channels && layout == ChannelLayout{OutputAxis(graph_, n), 1} &&
-        n.outputs[0] == v) {
+    if (produced && *produced == group_.channels &&
+        layout == ChannelLayout{OutputAxis(graph_, n), 1} && n.outputs[0] == v) {
       auto& known = group_.producers;
       if (std::find(known.begin(), known.end(), id) == known.end()) known.push_back(id);
       return;
@@ -230,7 +237,8 @@ class Finder {
     const size_t rank = graph_.value(n.outputs[0]).type.dims.size();
     for (ValueId side : n.inputs) {
       if (const Tensor* c = graph_.ConstantOf(side)) {
-        if (c->dtype() != DType::kFloat32 || !IsPerChannelConstant(*c, rank, layout, group_.channels)) {
+        if (c->dtype() != DType::kFloat32 ||
+            !IsPerChannelConstant(*c, rank, layout, group_.channels)) {
           return Blocked("the constant of Add '" + n.name + "' is not per channel");
         }
         if (visited_nodes_.insert(id).second) group_.constants.push_back(id);
@@ -251,7 +259,8 @@ class Finder {
     if (use.input == 0 && IsWeighted(graph_, n)) {
       const int axis = n.Is("Conv") ? 1 : static_cast<int>(graph_.value(v).type.dims.size()) - 1;
       const auto k = ContractedChannels(graph_, n);
-      if (layout.axis == axis && k == group_.channels * layout.repeat && (!n.Is("Conv") || layout.repeat == 1)) {
+      if (layout.axis == axis && k == group_.channels * layout.repeat &&
+          (!n.Is("Conv") || layout.repeat == 1)) {
         group_.consumers.push_back(use.node);
         return;
       }
@@ -265,7 +274,8 @@ class Finder {
       if (const auto after = ThroughFlatten(n, layout, true)) return Join(n.outputs[0], *after);
     }
     if (n.Is("Add")) return AcrossAdd(use.node, n, layout);
-    Blocked("'" + graph_.value(v).name + "' is read by " + n.op + " '" + n.name + "', which would see it scaled");
+    Blocked("'" + graph_.value(v).name + "' is read by " + n.op + " '" + n.name +
+            "', which would see it scaled");
   }
 
   const Graph& graph_;
@@ -293,7 +303,8 @@ void ScaleConsumer(Graph& graph, NodeId id, std::span<const float> factors, int6
   EditConstant(graph, id, 1, [&](Tensor& w) {
     auto d = w.mutable_data<float>();
     ForContracted(node, w.shape(), [&](int64_t k, int64_t i) {
-      Multiply(d[static_cast<size_t>(i)], static_cast<double>(factors[static_cast<size_t>(k / repeat)]));
+      Multiply(d[static_cast<size_t>(i)],
+               static_cast<double>(factors[static_cast<size_t>(k / repeat)]));
     });
   });
 }
@@ -310,7 +321,8 @@ void ScaleProducer(Graph& graph, NodeId id, std::span<const float> factors) {
     EditConstant(graph, id, 1, [&](Tensor& w) {
       auto d = w.mutable_data<float>();
       ForProduced(node, w.shape(), [&](int64_t c, int64_t i) {
-        Multiply(d[static_cast<size_t>(i)], 1.0 / static_cast<double>(factors[static_cast<size_t>(c)]));
+        Multiply(d[static_cast<size_t>(i)],
+                 1.0 / static_cast<double>(factors[static_cast<size_t>(c)]));
       });
     });
   }
@@ -337,7 +349,8 @@ void ScaleClip(Graph& graph, NodeId id, int axis, std::span<const float> factors
     Tensor b(DType::kFloat32, ChannelShape(rank, axis, channels));
     auto d = b.mutable_data<float>();
     for (size_t c = 0; c < d.size(); ++c) {
-      d[c] = static_cast<float>(static_cast<double>(t.data<float>()[0]) / static_cast<double>(factors[c]));
+      d[c] = static_cast<float>(static_cast<double>(t.data<float>()[0]) /
+                                static_cast<double>(factors[c]));
     }
     return graph.AddConstant(clip.name + suffix, std::move(b));
   };
@@ -361,7 +374,8 @@ void ScaleClip(Graph& graph, NodeId id, int axis, std::span<const float> factors
 }
 
 // The constant operand of an Add on the way is divided like the values it is added to.
-void ScaleAddConstant(Graph& graph, NodeId id, const ChannelLayout& layout, std::span<const float> factors) {
+void ScaleAddConstant(Graph& graph, NodeId id, const ChannelLayout& layout,
+                      std::span<const float> factors) {
   const Node add = graph.node(id);
   const size_t side = graph.ConstantOf(add.inputs[0]) != nullptr ? 0 : 1;
   const Tensor& old = *graph.ConstantOf(add.inputs[side]);
@@ -372,7 +386,8 @@ void ScaleAddConstant(Graph& graph, NodeId id, const ChannelLayout& layout, std:
     const float v = old.elements() == 1 ? old.data<float>()[0] : old.data<float>()[c];
     d[c] = static_cast<float>(static_cast<double>(v) / static_cast<double>(factors[c]));
   }
-  graph.node(id).inputs[side] = graph.AddConstant(graph.value(add.inputs[side]).name + "_scaled", std::move(t));
+  graph.node(id).inputs[side] =
+      graph.AddConstant(graph.value(add.inputs[side]).name + "_scaled", std::move(t));
 }
 
 int64_t RepeatFor(const Graph& graph, const ChannelGroup& group, NodeId consumer) {
@@ -406,7 +421,8 @@ GroupSearch FindChannelGroups(const Graph& graph, bool allow_clips) {
     if (!n.Is("Conv") && producer != kNoNode &&
         (graph.node(producer).Is("Flatten") || graph.node(producer).Is("Reshape"))) {
       const ValueType& before = graph.value(graph.node(producer).inputs[0]).type;
-      if (before.has_rank && before.dims.size() > 2 && before.dims[1] > 0 && *k % before.dims[1] == 0) {
+      if (before.has_rank && before.dims.size() > 2 && before.dims[1] > 0 &&
+          *k % before.dims[1] == 0) {
         channels = before.dims[1];
         layout.repeat = *k / channels;
       }
@@ -439,9 +455,11 @@ ValueId ScaleWithMul(Graph& graph, ValueId value, const ChannelLayout& layout,
                      std::span<const NodeId> consumers, std::span<const float> factors) {
   OCTET_INVARIANT(layout.repeat == 1);
   const size_t rank = graph.value(value).type.dims.size();
-  Tensor inverse(DType::kFloat32, ChannelShape(rank, layout.axis, static_cast<int64_t>(factors.size())));
+  Tensor inverse(DType::kFloat32,
+                 ChannelShape(rank, layout.axis, static_cast<int64_t>(factors.size())));
   auto d = inverse.mutable_data<float>();
-  for (size_t c = 0; c < d.size(); ++c) d[c] = static_cast<float>(1.0 / static_cast<double>(factors[c]));
+  for (size_t c = 0; c < d.size(); ++c)
+    d[c] = static_cast<float>(1.0 / static_cast<double>(factors[c]));
   const std::string name = graph.value(value).name;
   const ValueId constant = graph.AddConstant(name + "_smoothing", std::move(inverse));
   const ValueId scaled = graph.AddValue(name + "_smoothed", graph.value(value).type);

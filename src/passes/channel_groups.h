@@ -1,10 +1,10 @@
 // Which channels may be rescaled without changing what the network computes.
 //
-// A group is a set of values that must carry the same per-channel scaling, found by dataflow (design.md
-// §3.5), never by names: from a value backwards and forwards through operators that commute with a
-// positive per-channel factor (Relu, LeakyRelu, pooling, Add of two such values, Flatten, ...), until on
-// the one side every producer has per-channel weights to divide, and on the other every reader contracts
-// the channel with weights to multiply.
+// A group is a set of values that must carry the same per-channel scaling, found by dataflow
+// (design.md §3.5), never by names: from a value backwards and forwards through operators that
+// commute with a positive per-channel factor (Relu, LeakyRelu, pooling, Add of two such values,
+// Flatten, ...), until on the one side every producer has per-channel weights to divide, and on the
+// other every reader contracts the channel with weights to multiply.
 #pragma once
 
 #include <map>
@@ -17,8 +17,8 @@
 
 namespace octet {
 
-// Where the channels of a value lie: on `axis`; each channel is `repeat` consecutive positions there
-// (1, but H*W after Flatten of [N,C,H,W]).
+// Where the channels of a value lie: on `axis`; each channel is `repeat` consecutive positions
+// there (1, but H*W after Flatten of [N,C,H,W]).
 struct ChannelLayout {
   int axis = 1;
   int64_t repeat = 1;
@@ -26,13 +26,13 @@ struct ChannelLayout {
 };
 
 struct ChannelGroup {
-  std::string name;                          // of the value it was found from
+  std::string name;  // of the value it was found from
   int64_t channels = 0;
-  std::map<ValueId, ChannelLayout> values;   // all that carry the scaling
-  std::vector<NodeId> producers;             // their weights and biases are divided by s
-  std::vector<NodeId> consumers;             // their weights are multiplied by s
-  std::vector<NodeId> constants;             // Add/Mul/PRelu with a per-channel constant on the way
-  std::vector<NodeId> clips;                 // Clip nodes: need per-channel bounds
+  std::map<ValueId, ChannelLayout> values;  // all that carry the scaling
+  std::vector<NodeId> producers;            // their weights and biases are divided by s
+  std::vector<NodeId> consumers;            // their weights are multiplied by s
+  std::vector<NodeId> constants;            // Add/Mul/PRelu with a per-channel constant on the way
+  std::vector<NodeId> clips;                // Clip nodes: need per-channel bounds
 };
 
 struct GroupSearch {
@@ -44,28 +44,30 @@ struct GroupSearch {
   std::vector<Skipped> skipped;
 };
 
-// allow_clips: groups through Clip with bounds are given too (they need per-channel bounds, which only
-// the octet target has in its epilogue); otherwise they are skipped, with that reason.
+// allow_clips: groups through Clip with bounds are given too (they need per-channel bounds, which
+// only the octet target has in its epilogue); otherwise they are skipped, with that reason.
 [[nodiscard]] GroupSearch FindChannelGroups(const Graph& graph, bool allow_clips);
 
-// Divides channel c of every value of the group by factors[c] > 0 (float32): producers' weights and biases
-// are divided, consumers' weights multiplied, in double, stored float32. The function computed is unchanged
-// but for rounding. Clip nodes become Max/Min with per-channel constants.
+// Divides channel c of every value of the group by factors[c] > 0 (float32): producers' weights and
+// biases are divided, consumers' weights multiplied, in double, stored float32. The function
+// computed is unchanged but for rounding. Clip nodes become Max/Min with per-channel constants.
 void ScaleChannels(Graph& graph, const ChannelGroup& group, std::span<const float> factors);
 
-// Multiplies `value` by 1/factors in front of the given readers of it and their weights by factors: what is
-// left where no producer can take the scaling. Adds one Mul; returns the scaled value.
+// Multiplies `value` by 1/factors in front of the given readers of it and their weights by factors:
+// what is left where no producer can take the scaling. Adds one Mul; returns the scaled value.
 ValueId ScaleWithMul(Graph& graph, ValueId value, const ChannelLayout& layout,
                      std::span<const NodeId> consumers, std::span<const float> factors);
 
-// Largest |weight| per channel of the group over all its consumers: w_j of SmoothQuant, taken on the
-// contracted axis of each operator (spec smoothquant.md §2.3, §5.0).
-[[nodiscard]] std::vector<float> ConsumerWeightAbsMax(const Graph& graph, const ChannelGroup& group);
+// Largest |weight| per channel of the group over all its consumers: w_j of SmoothQuant, taken on
+// the contracted axis of each operator (spec smoothquant.md §2.3, §5.0).
+[[nodiscard]] std::vector<float> ConsumerWeightAbsMax(const Graph& graph,
+                                                      const ChannelGroup& group);
 // The same over the producers' output channels: r1 of cross-layer equalization.
-[[nodiscard]] std::vector<float> ProducerWeightAbsMax(const Graph& graph, const ChannelGroup& group);
+[[nodiscard]] std::vector<float> ProducerWeightAbsMax(const Graph& graph,
+                                                      const ChannelGroup& group);
 
-// The contracted channel count of the weighted operator `node` for data input 0 (Conv: C; Gemm, MatMul: K),
-// or nullopt where it is not one with constant float32 weights.
+// The contracted channel count of the weighted operator `node` for data input 0 (Conv: C; Gemm,
+// MatMul: K), or nullopt where it is not one with constant float32 weights.
 [[nodiscard]] std::optional<int64_t> ContractedChannels(const Graph& graph, const Node& node);
 
 }  // namespace octet

@@ -88,7 +88,8 @@ TEST(ChannelGroups, ReaderThatWouldSeeTheScalingBlocks) {
   EXPECT_THAT(found.skipped[1].reason, HasSubstr("Sigmoid 's'"));
 }
 
-// spec smoothquant.md §5.0: the maximum is per input channel of the operator, of its own group only.
+// spec smoothquant.md §5.0: the maximum is per input channel of the operator, of its own group
+// only.
 TEST(ChannelGroups, WeightMaximaAreTakenOnTheContractedAxis) {
   GraphBuilder b;
   const ValueId a = b.Conv("a", b.Input("x", {1, 2, 2, 2}), 4, 1);

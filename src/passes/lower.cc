@@ -22,9 +22,10 @@ bool IsMovement(const Node& n) {
 }
 
 bool IsElementwiseUnary(const Node& n) {
-  static constexpr std::array kOps = {"Relu",     "LeakyRelu", "Clip",     "Sigmoid", "HardSigmoid", "HardSwish",
-                                      "Tanh",     "Elu",       "Selu",     "Softplus", "Erf",        "Gelu",
-                                      "Exp",      "Sqrt",      "Abs",      "Neg",     "Mish",        "Softsign"};
+  static constexpr std::array kOps = {"Relu",      "LeakyRelu", "Clip",    "Sigmoid", "HardSigmoid",
+                                      "HardSwish", "Tanh",      "Elu",     "Selu",    "Softplus",
+                                      "Erf",       "Gelu",      "Exp",     "Sqrt",    "Abs",
+                                      "Neg",       "Mish",      "Softsign"};
   return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
@@ -41,10 +42,13 @@ struct Bounds {
     }
   }
   [[nodiscard]] bool per_channel() const { return lo.size() > 1 || hi.size() > 1; }
-  [[nodiscard]] bool none() const { return !per_channel() && std::isinf(lo[0]) && std::isinf(hi[0]); }
+  [[nodiscard]] bool none() const {
+    return !per_channel() && std::isinf(lo[0]) && std::isinf(hi[0]);
+  }
 };
 
-// Quantizing is monotonic, so clamping to the code of a bound equals clamping the real value to the bound.
+// Quantizing is monotonic, so clamping to the code of a bound equals clamping the real value to the
+// bound.
 std::vector<int32_t> BoundCodes(const std::vector<float>& real, const QuantizerInfo& q) {
   std::vector<int32_t> codes;
   for (float b : real) {
@@ -111,11 +115,12 @@ class Lowering {
   }
 
   ValueId Ints(const std::string& name, const std::vector<int32_t>& values) {
-    return graph_.AddConstant(name, Tensor::Of<int32_t>(Shape{static_cast<int64_t>(values.size())}, values));
+    return graph_.AddConstant(
+        name, Tensor::Of<int32_t>(Shape{static_cast<int64_t>(values.size())}, values));
   }
 
-  // Takes Relu, Clip, Min and Max with constants behind `v` into `bounds`; returns the value behind them.
-  // `channels` and the rank of v tell whether a constant is per channel.
+  // Takes Relu, Clip, Min and Max with constants behind `v` into `bounds`; returns the value behind
+  // them. `channels` and the rank of v tell whether a constant is per channel.
   ValueId TakeActivations(ValueId v, int64_t channels, bool channels_last, Bounds& bounds) const {
     while (true) {
       const NodeId use = OnlyUse(v);
@@ -127,18 +132,21 @@ class Lowering {
         for (size_t i = 1; i <= 2; ++i) {
           const Tensor* b = graph_.ConstantOf(n.input(i));
           if (b == nullptr && n.input(i) != kNoValue) return v;
-          if (b != nullptr) Bounds::Tighten(i == 1 ? bounds.lo : bounds.hi, {b->data<float>()[0]}, i == 1);
+          if (b != nullptr)
+            Bounds::Tighten(i == 1 ? bounds.lo : bounds.hi, {b->data<float>()[0]}, i == 1);
         }
       } else if ((n.Is("Max") || n.Is("Min")) && n.inputs.size() == 2) {
         const size_t side = n.inputs[0] == v ? 1 : 0;
         const Tensor* b = graph_.ConstantOf(n.inputs[side]);
         if (b == nullptr || b->dtype() != DType::kFloat32) return v;
-        const int trailing = channels_last ? 0 : static_cast<int>(graph_.value(v).type.dims.size()) - 2;
+        const int trailing =
+            channels_last ? 0 : static_cast<int>(graph_.value(v).type.dims.size()) - 2;
         const int axis = b->shape().rank() - 1 - trailing;
-        const bool per_channel = axis >= 0 && b->elements() == channels && b->shape()[axis] == channels;
+        const bool per_channel =
+            axis >= 0 && b->elements() == channels && b->shape()[axis] == channels;
         if (b->elements() != 1 && !per_channel) return v;
-        Bounds::Tighten(n.Is("Max") ? bounds.lo : bounds.hi, {b->data<float>().begin(), b->data<float>().end()},
-                        n.Is("Max"));
+        Bounds::Tighten(n.Is("Max") ? bounds.lo : bounds.hi,
+                        {b->data<float>().begin(), b->data<float>().end()}, n.Is("Max"));
       } else {
         return v;
       }
@@ -199,7 +207,8 @@ class Lowering {
     return w;
   }
 
-  // Bias on the accumulator's grid: s_x * s_w[c]. Nullopt with `refused` where it does not fit int32.
+  // Bias on the accumulator's grid: s_x * s_w[c]. Nullopt with `refused` where it does not fit
+  // int32.
   std::optional<std::vector<int32_t>> ReadBias(const Node& n, float x_scale, const Weights& w,
                                                std::string& refused) const {
     const auto channels = static_cast<size_t>(w.channels);
@@ -231,7 +240,8 @@ class Lowering {
       const double v = static_cast<double>(real[i]) /
                        (static_cast<double>(x_scale) * static_cast<double>(w.scale[i]));
       if (!(std::fabs(v) < 2147483000.0)) {
-        refused = Cat("the bias of output channel ", i, " does not fit int32 on the grid of x times w");
+        refused =
+            Cat("the bias of output channel ", i, " does not fit int32 on the grid of x times w");
         return std::nullopt;
       }
       bias.push_back(static_cast<int32_t>(std::nearbyint(v)));
@@ -260,7 +270,7 @@ class Lowering {
     bool mid_codes = false;
     Bounds outer;                          // behind the Add
     std::optional<QuantizerInfo> outer_q;  // behind the Add
-    ValueId end = kNoValue;                // float value the fused node makes where there is no quantizer
+    ValueId end = kNoValue;  // float value the fused node makes where there is no quantizer
   };
 
   // Add(v, DQ(r)) -> activations -> Q behind `v`.
@@ -273,8 +283,8 @@ class Lowering {
     const auto r = DequantizerOf(graph_, other);
     const ValueType& tv = graph_.value(v).type;
     const ValueType& to = graph_.value(other).type;
-    if (!r || !r->is_activation() || graph_.ConstantOf(r->codes) != nullptr || !tv.has_rank || !to.has_rank ||
-        tv.dims != to.dims) {
+    if (!r || !r->is_activation() || graph_.ConstantOf(r->codes) != nullptr || !tv.has_rank ||
+        !to.has_rank || tv.dims != to.dims) {
       return false;
     }
     Bounds outer;
@@ -316,7 +326,8 @@ class Lowering {
   void LowerWeighted(NodeId id) {
     const Node n = graph_.node(id);
     const auto x = DequantizerOf(graph_, n.inputs[0]);
-    if (!x || !x->is_activation()) return Keep(id, "its input is not quantized to 8 bits per tensor");
+    if (!x || !x->is_activation())
+      return Keep(id, "its input is not quantized to 8 bits per tensor");
     if (auto why = UnsupportedForm(n); !why.empty()) return Keep(id, why);
     const Weights w = ReadWeights(n);
     if (!w.refused.empty()) return Keep(id, w.refused);
@@ -326,9 +337,11 @@ class Lowering {
 
     const Tail tail = FollowTail(n, w.channels);
     const bool float_output = !tail.quantizer && !tail.outer_q;
-    const QuantizerInfo* first = tail.quantizer ? &*tail.quantizer : (tail.outer_q ? &*tail.outer_q : nullptr);
+    const QuantizerInfo* first =
+        tail.quantizer ? &*tail.quantizer : (tail.outer_q ? &*tail.outer_q : nullptr);
     std::vector<float> multiplier;
-    for (float sw : w.scale) multiplier.push_back(first ? x->scale[0] * sw / first->scale[0] : x->scale[0] * sw);
+    for (float sw : w.scale)
+      multiplier.push_back(first ? x->scale[0] * sw / first->scale[0] : x->scale[0] * sw);
 
     std::map<std::string, Attribute> attributes = n.attributes;
     for (const char* drop : {"alpha", "beta", "transA"}) attributes.erase(drop);
@@ -337,7 +350,8 @@ class Lowering {
     inputs[0] = x->codes;
     inputs[1] = w.value;
     if (!bias->empty()) inputs[2] = Ints(n.name + ".bias_codes", *bias);
-    inputs[3] = graph_.AddConstant(n.name + ".multiplier", Tensor::Of<float>(Shape{w.channels}, multiplier));
+    inputs[3] = graph_.AddConstant(n.name + ".multiplier",
+                                   Tensor::Of<float>(Shape{w.channels}, multiplier));
 
     ValueId out = tail.end;
     if (float_output) {
@@ -371,8 +385,8 @@ class Lowering {
     Replace(id, out, n.Is("Conv") ? "QConv" : "QGemm", std::move(inputs), std::move(attributes));
   }
 
-  // The node that made `out` goes, and with it all that was fused on the way; a node of domain octet makes
-  // it now.
+  // The node that made `out` goes, and with it all that was fused on the way; a node of domain
+  // octet makes it now.
   void Replace(NodeId id, ValueId out, const std::string& op, std::vector<ValueId> inputs,
                std::map<std::string, Attribute> attributes) {
     const std::string name = graph_.node(id).name;
@@ -404,7 +418,8 @@ class Lowering {
     const auto a = DequantizerOf(graph_, n.inputs[0]);
     const auto b = DequantizerOf(graph_, n.inputs[1]);
     if (!a && !b) return;  // a float island's own business
-    if (!a || !b || !a->is_activation() || !b->is_activation()) return Keep(id, "one of its inputs is not quantized");
+    if (!a || !b || !a->is_activation() || !b->is_activation())
+      return Keep(id, "one of its inputs is not quantized");
     const ValueType& ta = graph_.value(n.inputs[0]).type;
     const ValueType& tb = graph_.value(n.inputs[1]).type;
     if (!ta.has_rank || !tb.has_rank || ta.dims != tb.dims) return Keep(id, "it broadcasts");
@@ -412,7 +427,8 @@ class Lowering {
     const ValueId end = TakeActivations(n.outputs[0], -1, false, bounds);
     const auto y = QuantizerBehind(end);
     if (!y || bounds.per_channel()) return Keep(id, "its output is not quantized");
-    if (a->dtype != b->dtype || a->dtype != y->dtype) return Keep(id, "its inputs and output differ in type");
+    if (a->dtype != b->dtype || a->dtype != y->dtype)
+      return Keep(id, "its inputs and output differ in type");
     Replace(id, y->codes, "QAdd", {a->codes, b->codes},
             {{"a_zero_point", int64_t{a->zero_point[0]}},
              {"b_zero_point", int64_t{b->zero_point[0]}},
@@ -442,22 +458,25 @@ class Lowering {
   // Codes of `from` on the grid of `to`.
   ValueId Requantized(const QuantizerInfo& from, const QuantizerInfo& to) {
     if (from.SameGrid(to)) return from.codes;
-    return AddLookup(from, to, RealOfCodes(from), graph_.AddValue(graph_.value(from.codes).name + "_requantized",
-                                                     graph_.value(to.codes).type));
+    return AddLookup(from, to, RealOfCodes(from),
+                     graph_.AddValue(graph_.value(from.codes).name + "_requantized",
+                                     graph_.value(to.codes).type));
   }
 
-  ValueId AddLookup(const QuantizerInfo& x, const QuantizerInfo& y, const std::array<float, 256>& real,
-                    ValueId out) {
+  ValueId AddLookup(const QuantizerInfo& x, const QuantizerInfo& y,
+                    const std::array<float, 256>& real, ValueId out) {
     Tensor table(DType::kUint8, Shape{256});
     auto d = table.mutable_data<uint8_t>();
     for (size_t i = 0; i < 256; ++i) {
-      d[i] = static_cast<uint8_t>(QuantizeOne(real[i], y.scale[0], y.zero_point[0], y.qmin(), y.qmax()));
+      d[i] = static_cast<uint8_t>(
+          QuantizeOne(real[i], y.scale[0], y.zero_point[0], y.qmin(), y.qmax()));
     }
     graph_.value(out).type = graph_.value(x.codes).type;
     graph_.value(out).type.dtype = y.dtype;
     const ValueId t = graph_.AddConstant(graph_.value(out).name + "_table", std::move(table));
-    graph_.AddOp("QLookup", {x.codes, t}, {out}, {{"output_dtype", y.dtype == DType::kUint8 ? kOnnxUint8 : kOnnxInt8}},
-                 {}, "octet");
+    graph_.AddOp("QLookup", {x.codes, t}, {out},
+                 {{"output_dtype", y.dtype == DType::kUint8 ? kOnnxUint8 : kOnnxInt8}}, {},
+                 "octet");
     return out;
   }
 
@@ -517,7 +536,8 @@ class Lowering {
     std::vector<const Tensor*> inputs(n.inputs.size(), nullptr);
     for (size_t i = 1; i < n.inputs.size(); ++i) {
       inputs[i] = graph_.ConstantOf(n.inputs[i]);
-      if (inputs[i] == nullptr && n.inputs[i] != kNoValue) return Keep(id, "it has a computed parameter");
+      if (inputs[i] == nullptr && n.inputs[i] != kNoValue)
+        return Keep(id, "it has a computed parameter");
     }
     const Tensor codes = Tensor::Of<float>(Shape{256}, RealOfCodes(*x));
     inputs[0] = &codes;

@@ -17,14 +17,17 @@ Graph QuantizedGraph(Graph g, const PlacementOptions& options = {}) {
   QuantizerParams params;
   params.integer_bias = options.target != Target::kTensorRt;
   if (options.target == Target::kTensorRt) params.activation_format = kInt8;
-  for (const auto& a : plan.activations) params.activations[a.value] = {0.25F, options.target == Target::kTensorRt ? 0 : 10};
+  for (const auto& a : plan.activations)
+    params.activations[a.value] = {0.25F, options.target == Target::kTensorRt ? 0 : 10};
   for (const auto& w : plan.weighted) params.weight_scales[w.node] = {1.0F / 64};
   InsertQuantizers(g, plan, params);
   return g;
 }
 
 EvaluateFn NoEvaluation() {
-  return [](const Graph&, const Node&, std::span<const Tensor* const>) { return std::vector<Tensor>(); };
+  return [](const Graph&, const Node&, std::span<const Tensor* const>) {
+    return std::vector<Tensor>();
+  };
 }
 
 std::map<std::string, int> Ops(const Graph& g) {
@@ -100,7 +103,8 @@ TEST(Lower, PerChannelBoundsBecomeCodes) {
   EXPECT_TRUE(Lower(g, NoEvaluation()).kept.empty());
   const Node& conv = g.node(g.FindNode("a"));
   EXPECT_THAT(g.ConstantOf(conv.inputs[4])->data<int32_t>(), ElementsAre(10));
-  EXPECT_THAT(g.ConstantOf(conv.inputs[5])->data<int32_t>(), ElementsAre(18, 255));  // 2 / 0.25 + 10, saturated
+  EXPECT_THAT(g.ConstantOf(conv.inputs[5])->data<int32_t>(),
+              ElementsAre(18, 255));  // 2 / 0.25 + 10, saturated
 }
 
 }  // namespace

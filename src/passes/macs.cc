@@ -20,12 +20,14 @@ std::optional<Shape> KnownShape(const Graph& graph, ValueId v) {
 }
 
 // Position of the weight among the inputs.
-size_t WeightInput(const Node& n) { return n.op == "QLinearConv" || n.op == "QLinearMatMul" ? 3 : 1; }
+size_t WeightInput(const Node& n) {
+  return n.op == "QLinearConv" || n.op == "QLinearMatMul" ? 3 : 1;
+}
 
 bool IsWeighted(const Node& n) {
-  static const std::set<std::string> kOps = {"Conv",        "ConvTranspose", "Gemm",          "MatMul",       "QConv",
-                                             "QGemm",       "QLinearConv",   "QLinearMatMul", "ConvInteger",
-                                             "MatMulInteger"};
+  static const std::set<std::string> kOps = {
+      "Conv",  "ConvTranspose", "Gemm",          "MatMul",      "QConv",
+      "QGemm", "QLinearConv",   "QLinearMatMul", "ConvInteger", "MatMulInteger"};
   return kOps.contains(n.op);
 }
 
@@ -33,11 +35,13 @@ bool IsWeighted(const Node& n) {
 
 int64_t MacsOf(const Graph& graph, const Node& node) {
   if (!IsWeighted(node)) return 0;
-  const auto x = KnownShape(graph, node.input(0)), w = KnownShape(graph, node.input(WeightInput(node)));
+  const auto x = KnownShape(graph, node.input(0)),
+             w = KnownShape(graph, node.input(WeightInput(node)));
   if (!x || !w) return 0;
   try {
     if (node.op == "ConvTranspose") return ResolveConvTranspose(node, *x, *w).macs();
-    if (node.op == "Conv" || node.op == "QConv" || node.op == "QLinearConv" || node.op == "ConvInteger") {
+    if (node.op == "Conv" || node.op == "QConv" || node.op == "QLinearConv" ||
+        node.op == "ConvInteger") {
       return ResolveConv(node, *x, *w).macs();
     }
   } catch (const Error&) {

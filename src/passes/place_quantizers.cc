@@ -16,12 +16,14 @@ bool OneOf(const Node& n, const std::array<const char*, N>& ops) {
 
 // Same parameters on both sides: codes are only moved (or compared).
 bool IsMovement(const Node& n) {
-  return OneOf(n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"});
+  return OneOf(
+      n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"});
 }
 
 bool IsActivationFunction(const Node& n, Target target) {
   if (OneOf(n, std::array{"Relu", "Clip", "LeakyRelu", "Sigmoid"})) return true;
-  return target == Target::kOctet && OneOf(n, std::array{"HardSigmoid", "HardSwish", "Tanh", "Elu", "Gelu"});
+  return target == Target::kOctet &&
+         OneOf(n, std::array{"HardSigmoid", "HardSwish", "Tanh", "Elu", "Gelu"});
 }
 
 bool IsFloatConstant(const Graph& graph, ValueId v) {
@@ -54,14 +56,15 @@ class Planner {
 
  private:
   bool IsFloatValue(ValueId v) const {
-    return v != kNoValue && graph_.value(v).type.dtype == DType::kFloat32 && graph_.ConstantOf(v) == nullptr;
+    return v != kNoValue && graph_.value(v).type.dtype == DType::kFloat32 &&
+           graph_.ConstantOf(v) == nullptr;
   }
 
-  void Skip(const Node& n, const std::string& reason) { plan_.skipped.push_back({n.name, n.op, reason}); }
-
-  void Mark(ValueId v, NodeId reader) {
-    readers_[v].insert(reader);
+  void Skip(const Node& n, const std::string& reason) {
+    plan_.skipped.push_back({n.name, n.op, reason});
   }
+
+  void Mark(ValueId v, NodeId reader) { readers_[v].insert(reader); }
 
   void ConsiderCompute(NodeId id) {
     const Node& n = graph_.node(id);
@@ -78,12 +81,14 @@ class Planner {
     const Tensor& w = *graph_.ConstantOf(n.input(1));
     if (!n.Is("Conv") && w.shape().rank() != 2) return Skip(n, "its weight does not have rank 2");
     if (w.elements() == 0) return Skip(n, "its weight is empty");
-    if (n.input(2) != kNoValue && !IsFloatConstant(graph_, n.input(2))) return Skip(n, "its bias is computed");
+    if (n.input(2) != kNoValue && !IsFloatConstant(graph_, n.input(2)))
+      return Skip(n, "its bias is computed");
     if (n.Is("Gemm") && (n.GetFloat("alpha", 1) != 1 || n.GetInt("transA", 0) != 0 ||
                          (n.input(2) != kNoValue && n.GetFloat("beta", 1) != 1))) {
       return Skip(n, "Gemm with alpha, beta or transA");
     }
-    if (n.Is("Conv") && graph_.value(n.inputs[0]).type.dims.size() > 4) return Skip(n, "a 3-D convolution");
+    if (n.Is("Conv") && graph_.value(n.inputs[0]).type.dims.size() > 4)
+      return Skip(n, "a 3-D convolution");
     const int axis = WeightChannelAxis(graph_, n);
     if (n.input(2) != kNoValue && graph_.ConstantOf(n.inputs[2])->elements() != w.shape()[axis]) {
       return Skip(n, "its bias is not one element per output channel");
@@ -121,7 +126,8 @@ class Planner {
     if (!OneOf(n, std::array{"Relu", "Clip"})) return false;
     const ValueId x = n.inputs[0];
     const NodeId p = graph_.value(x).producer;
-    if (p == kNoNode || graph_.IsOutput(x) || uses_[static_cast<size_t>(x)].size() != 1) return false;
+    if (p == kNoNode || graph_.IsOutput(x) || uses_[static_cast<size_t>(x)].size() != 1)
+      return false;
     const Node& producer = graph_.node(p);
     if (IsPlainAdd(producer) || FusesIntoProducer(producer)) return true;
     return std::find(compute_.begin(), compute_.end(), p) != compute_.end();
@@ -135,13 +141,16 @@ class Planner {
 
   void PullBack(NodeId id) {
     const Node& n = graph_.node(id);
-    if (n.outputs.empty() || !readers_.contains(n.outputs[0]) || options_.excluded.contains(n.name)) return;
+    if (n.outputs.empty() || !readers_.contains(n.outputs[0]) || options_.excluded.contains(n.name))
+      return;
     if (IsMovement(n)) {
       if (!IsFloatValue(n.inputs[0]) || (n.outputs.size() > 1 && n.outputs[1] != kNoValue)) return;
       Mark(n.inputs[0], id);
       Union(n.inputs[0], n.outputs[0]);
     } else if (n.Is("Concat")) {
-      if (!std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return IsFloatValue(v); })) return;
+      if (!std::all_of(n.inputs.begin(), n.inputs.end(),
+                       [&](ValueId v) { return IsFloatValue(v); }))
+        return;
       for (ValueId v : n.inputs) {
         Mark(v, id);
         Union(v, n.outputs[0]);
@@ -197,7 +206,9 @@ class Planner {
     while (grid_[v] != static_cast<int>(v)) v = static_cast<size_t>(grid_[v]);
     return v;
   }
-  void Union(ValueId a, ValueId b) { grid_[Root(static_cast<size_t>(a))] = static_cast<int>(Root(static_cast<size_t>(b))); }
+  void Union(ValueId a, ValueId b) {
+    grid_[Root(static_cast<size_t>(a))] = static_cast<int>(Root(static_cast<size_t>(b)));
+  }
 
   int ChannelAxis(ValueId v) const {
     const auto& type = graph_.value(v).type;
@@ -215,8 +226,10 @@ class Planner {
     const auto take = [&](ValueId v) {
       const auto it = readers_.find(v);
       if (it == readers_.end()) return;
-      QuantizerPlan::Activation a{v, static_cast<int>(Root(static_cast<size_t>(v))), ChannelAxis(v), {}};
-      if (options_.target == Target::kTensorRt) a.readers.assign(it->second.begin(), it->second.end());
+      QuantizerPlan::Activation a{
+          v, static_cast<int>(Root(static_cast<size_t>(v))), ChannelAxis(v), {}};
+      if (options_.target == Target::kTensorRt)
+        a.readers.assign(it->second.begin(), it->second.end());
       plan_.activations.push_back(std::move(a));
     };
     for (ValueId v : graph_.inputs) take(v);
@@ -248,20 +261,21 @@ Tensor ZeroPoints(IntFormat format, std::span<const int32_t> values, const Shape
   return t;
 }
 
-void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a, const ScaleZero& grid, IntFormat format) {
+void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a, const ScaleZero& grid,
+                      IntFormat format) {
   const std::string name = graph.value(a.value).name;
   ValueType type = graph.value(a.value).type;
   const ValueId scale = graph.AddConstant(name + "_scale", Tensor::Scalar(grid.scale));
-  const ValueId zero =
-      graph.AddConstant(name + "_zero_point", ZeroPoints(format, std::array{grid.zero_point}, Shape{}));
+  const ValueId zero = graph.AddConstant(name + "_zero_point",
+                                         ZeroPoints(format, std::array{grid.zero_point}, Shape{}));
   ValueType code_type = type;
   code_type.dtype = format.is_signed ? DType::kInt8 : DType::kUint8;
   const ValueId codes = graph.AddValue(name + "_quantized", code_type);
   const ValueId real = graph.AddValue(name + "_dequantized", type);
   const auto uses = graph.UsesOf(a.value);
   for (const Graph::Use& use : uses) {
-    const bool wanted =
-        a.readers.empty() || std::find(a.readers.begin(), a.readers.end(), use.node) != a.readers.end();
+    const bool wanted = a.readers.empty() ||
+                        std::find(a.readers.begin(), a.readers.end(), use.node) != a.readers.end();
     if (wanted) graph.node(use.node).inputs[use.input] = real;
   }
   graph.AddOp("QuantizeLinear", {a.value, scale, zero}, {codes}, {}, name + "_QuantizeLinear");
@@ -269,13 +283,14 @@ void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a, const Sc
 }
 
 // codes of a constant, behind a DequantizeLinear; returns the dequantized value.
-ValueId InsertConstant(Graph& graph, const std::string& name, Tensor codes, std::span<const float> scales,
-                       IntFormat format, int axis, bool zero_point) {
+ValueId InsertConstant(Graph& graph, const std::string& name, Tensor codes,
+                       std::span<const float> scales, IntFormat format, int axis, bool zero_point) {
   const auto n = static_cast<int64_t>(scales.size());
   const Shape shape = n == 1 ? Shape{} : Shape{n};
   const ValueType type = ValueType::Of(DType::kFloat32, codes.shape());
   const ValueId q = graph.AddConstant(name + "_quantized", std::move(codes));
-  std::vector<ValueId> inputs = {q, graph.AddConstant(name + "_scale", Tensor::Of<float>(shape, scales))};
+  std::vector<ValueId> inputs = {
+      q, graph.AddConstant(name + "_scale", Tensor::Of<float>(shape, scales))};
   if (zero_point) {
     const std::vector<int32_t> zeros(scales.size(), 0);
     inputs.push_back(graph.AddConstant(name + "_zero_point", ZeroPoints(format, zeros, shape)));
@@ -283,7 +298,8 @@ ValueId InsertConstant(Graph& graph, const std::string& name, Tensor codes, std:
   const ValueId real = graph.AddValue(name + "_dequantized", type);
   std::map<std::string, Attribute> attributes;
   if (n > 1) attributes["axis"] = int64_t{axis};
-  graph.AddOp("DequantizeLinear", std::move(inputs), {real}, std::move(attributes), name + "_DequantizeLinear");
+  graph.AddOp("DequantizeLinear", std::move(inputs), {real}, std::move(attributes),
+              name + "_DequantizeLinear");
   return real;
 }
 
@@ -299,9 +315,10 @@ void InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const Quantize
   q.format = params.weight_format;
   q.granularity = scales.size() > 1 ? Granularity::kChannel : Granularity::kTensor;
   Tensor codes(DType::kInt8, values.shape());
-  QuantizeArray<int8_t>(values.data<float>(), ExtentsOf(values.shape().dims(), q.axis), q, codes.mutable_data<int8_t>());
-  graph.node(w.node).inputs[1] = InsertConstant(graph, graph.value(weight).name, std::move(codes), scales,
-                                                params.weight_format, w.axis, true);
+  QuantizeArray<int8_t>(values.data<float>(), ExtentsOf(values.shape().dims(), q.axis), q,
+                        codes.mutable_data<int8_t>());
+  graph.node(w.node).inputs[1] = InsertConstant(graph, graph.value(weight).name, std::move(codes),
+                                                scales, params.weight_format, w.axis, true);
 
   const ValueId bias = graph.node(w.node).input(2);
   if (bias == kNoValue || !params.integer_bias || !input_scale) return;
@@ -310,11 +327,12 @@ void InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const Quantize
   for (float s : scales) bias_scales.push_back(*input_scale * s);
   Tensor bias_codes(DType::kInt32, b.shape());
   for (size_t c = 0; c < static_cast<size_t>(b.elements()); ++c) {
-    bias_codes.mutable_data<int32_t>()[c] = QuantizeBias(b.data<float>()[c], *input_scale,
-                                                         scales[scales.size() > 1 ? c : 0], graph.value(bias).name);
+    bias_codes.mutable_data<int32_t>()[c] =
+        QuantizeBias(b.data<float>()[c], *input_scale, scales[scales.size() > 1 ? c : 0],
+                     graph.value(bias).name);
   }
-  graph.node(w.node).inputs[2] =
-      InsertConstant(graph, graph.value(bias).name, std::move(bias_codes), bias_scales, {}, 0, false);
+  graph.node(w.node).inputs[2] = InsertConstant(graph, graph.value(bias).name,
+                                                std::move(bias_codes), bias_scales, {}, 0, false);
 }
 
 }  // namespace
@@ -323,14 +341,18 @@ Target ParseTarget(std::string_view name) {
   for (Target t : {Target::kOctet, Target::kOnnxRuntime, Target::kTensorRt}) {
     if (TargetName(t) == name) return t;
   }
-  Fail(ErrorCode::kInvalidArgument, "unknown target '", name, "'; expected octet, onnxruntime or tensorrt");
+  Fail(ErrorCode::kInvalidArgument, "unknown target '", name,
+       "'; expected octet, onnxruntime or tensorrt");
 }
 
 std::string_view TargetName(Target target) {
   switch (target) {
-    case Target::kOctet: return "octet";
-    case Target::kOnnxRuntime: return "onnxruntime";
-    case Target::kTensorRt: return "tensorrt";
+    case Target::kOctet:
+      return "octet";
+    case Target::kOnnxRuntime:
+      return "onnxruntime";
+    case Target::kTensorRt:
+      return "tensorrt";
   }
   return "unknown";
 }
@@ -344,7 +366,8 @@ int WeightChannelAxis(const Graph& graph, const Node& node) {
 QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options) {
   for (const std::string& name : options.excluded) {
     if (graph.FindNode(name) == kNoNode) {
-      Fail(ErrorCode::kInvalidArgument, "the recipe excludes node '", name, "', which the model does not have");
+      Fail(ErrorCode::kInvalidArgument, "the recipe excludes node '", name,
+           "', which the model does not have");
     }
   }
   return Planner(graph, options).Run();
@@ -355,8 +378,10 @@ void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerPa
   graph.Compact();
 }
 
-void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params) {
-  // Weights first: the scale of an integer bias needs the input as it was before quantizers came between.
+void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan,
+                             const QuantizerParams& params) {
+  // Weights first: the scale of an integer bias needs the input as it was before quantizers came
+  // between.
   for (const auto& w : plan.weighted) {
     const auto it = params.activations.find(graph.node(w.node).inputs[0]);
     InsertWeight(graph, w, params,

@@ -1,6 +1,7 @@
-// Where quantizers go, decided per target by the rules of peers.md §D.2, in two steps: PlanQuantizers says
-// which values and weights (so that calibration knows what to watch), InsertQuantizers puts QuantizeLinear /
-// DequantizeLinear pairs there once the parameters are known.
+// Where quantizers go, decided per target by the rules of peers.md §D.2, in two steps:
+// PlanQuantizers says which values and weights (so that calibration knows what to watch),
+// InsertQuantizers puts QuantizeLinear / DequantizeLinear pairs there once the parameters are
+// known.
 #pragma once
 
 #include <map>
@@ -20,15 +21,15 @@ enum class Target : uint8_t { kOctet, kOnnxRuntime, kTensorRt };
 
 struct PlacementOptions {
   Target target = Target::kOnnxRuntime;
-  bool quantize_outputs = false;      // also what only leads to graph outputs
-  std::set<std::string> excluded;     // node names that stay float
+  bool quantize_outputs = false;   // also what only leads to graph outputs
+  std::set<std::string> excluded;  // node names that stay float
 };
 
 struct QuantizerPlan {
   struct Activation {
     ValueId value;
-    int grid;                     // values of one grid share scale and zero point (Concat, MaxPool, Reshape)
-    int channel_axis;             // for statistics; -1 where the value has no channels
+    int grid;          // values of one grid share scale and zero point (Concat, MaxPool, Reshape)
+    int channel_axis;  // for statistics; -1 where the value has no channels
     std::vector<NodeId> readers;  // who reads the dequantized value; empty: everyone
   };
   struct Weighted {
@@ -58,9 +59,11 @@ struct QuantizerParams {
 // Output channel axis of the weight of Conv (0), Gemm (0 if transB, else 1), MatMul (last).
 [[nodiscard]] int WeightChannelAxis(const Graph& graph, const Node& node);
 
-// Inserts what was planned. Names: VALUE_quantized, VALUE_dequantized, VALUE_scale, VALUE_zero_point.
-// The first closes the holes afterwards (ids change); the second leaves every id valid.
+// Inserts what was planned. Names: VALUE_quantized, VALUE_dequantized, VALUE_scale,
+// VALUE_zero_point. The first closes the holes afterwards (ids change); the second leaves every id
+// valid.
 void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params);
-void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params);
+void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan,
+                             const QuantizerParams& params);
 
 }  // namespace octet

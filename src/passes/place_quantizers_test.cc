@@ -49,7 +49,8 @@ TEST(PlanQuantizers, TensorRtQuantizesInputsAndTheSkipConnection) {
   EXPECT_THAT(Quantized(b.graph(), plan), UnorderedElementsAre("x", "relu1", "relu2"));
   for (const auto& a : plan.activations) {
     if (b.graph().value(a.value).name != "relu1") continue;
-    EXPECT_THAT(a.readers, UnorderedElementsAre(b.graph().FindNode("c2"), b.graph().FindNode("add")));
+    EXPECT_THAT(a.readers,
+                UnorderedElementsAre(b.graph().FindNode("c2"), b.graph().FindNode("add")));
   }
 }
 
@@ -58,7 +59,8 @@ TEST(PlanQuantizers, ConcatAndMaxPoolShareOneGrid) {
   const ValueId x = b.Like("Relu", "r", b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1));
   const ValueId left = b.Like("Relu", "left", b.Conv("b", x, 4, 1));
   const ValueId right = b.Op("MaxPool", "right", {x}, {1, 4, 4, 4});
-  const ValueId joined = b.Op("Concat", "joined", {left, right}, {1, 8, 4, 4}, {{"axis", int64_t{1}}});
+  const ValueId joined =
+      b.Op("Concat", "joined", {left, right}, {1, 8, 4, 4}, {{"axis", int64_t{1}}});
   b.Output(b.Conv("c", joined, 2, 1));
   const auto plan = PlanQuantizers(b.graph(), {});
   std::map<std::string, int> grid;

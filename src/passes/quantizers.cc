@@ -8,12 +8,23 @@ namespace {
 bool ReadZeroPoints(const Tensor& t, std::vector<int32_t>& out) {
   const auto copy = [&](auto span) { out.assign(span.begin(), span.end()); };
   switch (t.dtype()) {
-    case DType::kUint8: copy(t.data<uint8_t>()); return true;
-    case DType::kInt8: copy(t.data<int8_t>()); return true;
-    case DType::kInt16: copy(t.data<int16_t>()); return true;
-    case DType::kUint16: copy(t.data<uint16_t>()); return true;
-    case DType::kInt32: copy(t.data<int32_t>()); return true;
-    default: return false;
+    case DType::kUint8:
+      copy(t.data<uint8_t>());
+      return true;
+    case DType::kInt8:
+      copy(t.data<int8_t>());
+      return true;
+    case DType::kInt16:
+      copy(t.data<int16_t>());
+      return true;
+    case DType::kUint16:
+      copy(t.data<uint16_t>());
+      return true;
+    case DType::kInt32:
+      copy(t.data<int32_t>());
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -34,7 +45,8 @@ std::optional<QuantizerInfo> QuantizerOf(const Graph& graph, NodeId id) {
   q.scale.assign(scale->data<float>().begin(), scale->data<float>().end());
   const Tensor* zero = graph.ConstantOf(n.input(2));
   if (zero != nullptr) {
-    if (!ReadZeroPoints(*zero, q.zero_point) || q.zero_point.size() != q.scale.size()) return std::nullopt;
+    if (!ReadZeroPoints(*zero, q.zero_point) || q.zero_point.size() != q.scale.size())
+      return std::nullopt;
     q.dtype = zero->dtype();
   } else {
     if (n.input(2) != kNoValue) return std::nullopt;

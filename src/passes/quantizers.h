@@ -24,7 +24,8 @@ struct QuantizerInfo {
     return per_tensor() && (dtype == DType::kUint8 || dtype == DType::kInt8);
   }
   [[nodiscard]] bool SameGrid(const QuantizerInfo& other) const {
-    return dtype == other.dtype && scale == other.scale && zero_point == other.zero_point && axis == other.axis;
+    return dtype == other.dtype && scale == other.scale && zero_point == other.zero_point &&
+           axis == other.axis;
   }
   [[nodiscard]] int32_t qmin() const { return dtype == DType::kUint8 ? 0 : -128; }
   [[nodiscard]] int32_t qmax() const { return dtype == DType::kUint8 ? 255 : 127; }

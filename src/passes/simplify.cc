@@ -9,8 +9,8 @@ namespace octet {
 namespace {
 
 bool IsQuantizer(const Node& n) {
-  return n.op == "QuantizeLinear" || n.op == "DequantizeLinear" || n.op == "DynamicQuantizeLinear" ||
-         n.domain == "octet";
+  return n.op == "QuantizeLinear" || n.op == "DequantizeLinear" ||
+         n.op == "DynamicQuantizeLinear" || n.domain == "octet";
 }
 
 // Output channel axis and extents of the weight of a node that BatchNorm can fold into.
@@ -18,7 +18,8 @@ struct WeightAxis {
   int64_t outer, channels, inner;  // weight viewed as (outer, channels, inner)
 };
 
-// The way channel c of the output maps to the weight: index (o, c, i) -> o*channels*inner + c*inner + i.
+// The way channel c of the output maps to the weight: index (o, c, i) -> o*channels*inner + c*inner
+// + i.
 std::optional<WeightAxis> OutputChannels(const Node& node, const Shape& w) {
   if (node.Is("Conv")) return WeightAxis{1, w[0], w.product(1, w.rank())};
   if (node.Is("Gemm") && w.rank() == 2) {
@@ -32,11 +33,13 @@ std::optional<WeightAxis> OutputChannels(const Node& node, const Shape& w) {
   return std::nullopt;
 }
 
-bool FoldOneBatchNorm(Graph& graph, NodeId bn_id, const std::vector<std::vector<Graph::Use>>& uses) {
+bool FoldOneBatchNorm(Graph& graph, NodeId bn_id,
+                      const std::vector<std::vector<Graph::Use>>& uses) {
   const Node bn = graph.node(bn_id);
   const ValueId x = bn.input(0);
   const NodeId producer_id = graph.value(x).producer;
-  if (producer_id == kNoNode || graph.IsOutput(x) || uses[static_cast<size_t>(x)].size() != 1) return false;
+  if (producer_id == kNoNode || graph.IsOutput(x) || uses[static_cast<size_t>(x)].size() != 1)
+    return false;
   for (size_t i = 1; i < bn.outputs.size(); ++i) {
     if (bn.outputs[i] != kNoValue) return false;  // training outputs
   }
@@ -54,7 +57,8 @@ bool FoldOneBatchNorm(Graph& graph, NodeId bn_id, const std::vector<std::vector<
   std::array<const Tensor*, 4> p{};  // scale, B, mean, var
   for (size_t i = 0; i < 4; ++i) {
     p[i] = graph.ConstantOf(bn.input(i + 1));
-    if (p[i] == nullptr || p[i]->dtype() != DType::kFloat32 || p[i]->elements() != axis->channels) return false;
+    if (p[i] == nullptr || p[i]->dtype() != DType::kFloat32 || p[i]->elements() != axis->channels)
+      return false;
   }
   const double epsilon = bn.GetFloat("epsilon", 1e-5F);
 
@@ -78,13 +82,14 @@ bool FoldOneBatchNorm(Graph& graph, NodeId bn_id, const std::vector<std::vector<
   const std::string weight_name = graph.value(op.input(1)).name;
   const std::string bias_name = bias != nullptr ? graph.value(op.input(2)).name : op.name + ".bias";
   const ValueId new_w = graph.AddConstant(weight_name + "_folded", std::move(w));
-  const ValueId new_b = graph.AddConstant(bias_name + (bias != nullptr ? "_folded" : ""), std::move(b));
+  const ValueId new_b =
+      graph.AddConstant(bias_name + (bias != nullptr ? "_folded" : ""), std::move(b));
   Node& target = graph.node(producer_id);
   target.inputs.resize(3, kNoValue);
   target.inputs[1] = new_w;
   target.inputs[2] = new_b;
-  // The folded node takes over the name of the value the BatchNorm made: statistics and quantizers are
-  // known by it.
+  // The folded node takes over the name of the value the BatchNorm made: statistics and quantizers
+  // are known by it.
   const ValueId y = bn.outputs[0];
   graph.RemoveNode(bn_id);
   target.outputs[0] = y;

@@ -20,8 +20,8 @@ GraphBuilder ConvBatchNorm(bool with_bias) {
   if (with_bias) inputs.push_back(b.Constant("b", {1}, {1}));
   const ValueId y = b.Op("Conv", "conv", inputs, {1, 1, 2, 2});
   const ValueId z = b.Op("BatchNormalization", "bn",
-                         {y, b.Constant("gamma", {1}, {3}), b.Constant("beta", {1}, {5}), b.Constant("mean", {1}, {7}),
-                          b.Constant("var", {1}, {15})},
+                         {y, b.Constant("gamma", {1}, {3}), b.Constant("beta", {1}, {5}),
+                          b.Constant("mean", {1}, {7}), b.Constant("var", {1}, {15})},
                          {1, 1, 2, 2}, {{"epsilon", 1.0F}});
   b.Output(z);
   return b;

@@ -6,23 +6,29 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "graph/ops.h"
 #include "numerics/fixed_sum.h"
+#include "passes/lower.h"
 #include "passes/quantizers.h"
 #include "quantize/calibration.h"
+#include "quantize/road.h"
 #include "runtime/executor.h"
 
 namespace octet {
 namespace {
 
-// Mean shift of every output channel of `node`: sum over (o, k) of (w_q - w)[o, k] * mean[channel of k].
-std::vector<double> MeanShift(const Graph& graph, const Node& node, std::span<const float> quantized,
+// Mean shift of every output channel of `node`: sum over (o, k) of (w_q - w)[o, k] * mean[channel
+// of k].
+std::vector<double> MeanShift(const Graph& graph, const Node& node,
+                              std::span<const float> quantized,
                               const std::vector<double>& input_mean) {
   const Tensor& w = *graph.ConstantOf(node.inputs[1]);
   const auto d = w.data<float>();
   const Shape& s = w.shape();
   const auto term = [&](int64_t index, int64_t channel) {
     const auto i = static_cast<size_t>(index);
-    return (static_cast<double>(quantized[i]) - static_cast<double>(d[i])) * input_mean[static_cast<size_t>(channel)];
+    return (static_cast<double>(quantized[i]) - static_cast<double>(d[i])) *
+           input_mean[static_cast<size_t>(channel)];
   };
   std::vector<double> shift;
   if (node.Is("Conv")) {
@@ -70,9 +76,11 @@ double LargestMagnitude(const std::vector<double>& values) {
   return m;
 }
 
-// Mean of every channel of the given values over the data, exactly summed: the order does not matter.
+// Mean of every channel of the given values over the data, exactly summed: the order does not
+// matter.
 using ChannelMeans = std::map<std::string, std::vector<double>>;
-ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched, const Dataset& data, int threads) {
+ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched,
+                     const std::vector<Sample>& data, int threads) {
   ExecutorOptions options;
   std::map<ValueId, int> axes;
   for (const Watch& w : watched) {
@@ -84,10 +92,9 @@ ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched, cons
   std::mutex mutex;
   std::map<ValueId, std::vector<FixedSum>> sums;
   std::map<ValueId, int64_t> counts;
-  ParallelForEach(data.size(), [&](int64_t i) {
-    const Sample sample = data.Load(i);
+  ParallelForEach(static_cast<int64_t>(data.size()), [&](int64_t i) {
     std::vector<TensorView> inputs;
-    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
+    for (const Tensor& t : data[static_cast<size_t>(i)].inputs) inputs.push_back(t.view());
     (void)executor.Run(inputs, [&](ValueId v, const TensorView& view) {
       const Extents e = ExtentsOf(view.shape.dims(), axes.at(v));
       std::vector<double> sum(static_cast<size_t>(e.channels), 0.0);
@@ -95,7 +102,8 @@ ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched, cons
       for (int64_t o = 0; o < e.outer; ++o) {
         for (int64_t c = 0; c < e.channels; ++c) {
           double s = 0;
-          for (float value : x.subspan(static_cast<size_t>((o * e.channels + c) * e.inner), static_cast<size_t>(e.inner))) {
+          for (float value : x.subspan(static_cast<size_t>((o * e.channels + c) * e.inner),
+                                       static_cast<size_t>(e.inner))) {
             s += static_cast<double>(value);
           }
           sum[static_cast<size_t>(c)] += s;
@@ -133,8 +141,10 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
   }
   Tensor values = graph.ConstantOf(bias)->Clone();
   auto d = values.mutable_data<float>();
-  for (size_t c = 0; c < d.size(); ++c) d[c] = static_cast<float>(static_cast<double>(d[c]) + delta[c]);
-  graph.node(id).inputs[2] = graph.AddConstant(graph.value(bias).name + "_corrected", std::move(values));
+  for (size_t c = 0; c < d.size(); ++c)
+    d[c] = static_cast<float>(static_cast<double>(d[c]) + delta[c]);
+  graph.node(id).inputs[2] =
+      graph.AddConstant(graph.value(bias).name + "_corrected", std::move(values));
 }
 
 int OutputChannelAxis(const Graph& graph, const Node& node) {
@@ -144,7 +154,8 @@ int OutputChannelAxis(const Graph& graph, const Node& node) {
 }  // namespace
 
 std::map<std::string, double> CorrectBiasAnalytically(Graph& graph, const QuantizerPlan& plan,
-                                                      const QuantizerParams& params, const Statistics& statistics) {
+                                                      const QuantizerParams& params,
+                                                      const Statistics& statistics) {
   std::map<std::string, double> corrected;
   for (const auto& w : plan.weighted) {
     const Node node = graph.node(w.node);
@@ -155,9 +166,11 @@ std::map<std::string, double> CorrectBiasAnalytically(Graph& graph, const Quanti
     auto b = bias.mutable_data<float>();
     const Tensor* old = graph.ConstantOf(node.input(2));
     for (size_t c = 0; c < b.size(); ++c) {
-      b[c] = static_cast<float>((old != nullptr ? static_cast<double>(old->data<float>()[c]) : 0.0) - shift[c]);
+      b[c] = static_cast<float>(
+          (old != nullptr ? static_cast<double>(old->data<float>()[c]) : 0.0) - shift[c]);
     }
-    const std::string name = old != nullptr ? graph.value(node.inputs[2]).name + "_corrected" : node.name + ".bias";
+    const std::string name =
+        old != nullptr ? graph.value(node.inputs[2]).name + "_corrected" : node.name + ".bias";
     const ValueId constant = graph.AddConstant(name, std::move(bias));
     Node& target = graph.node(w.node);
     target.inputs.resize(3, kNoValue);
@@ -167,30 +180,39 @@ std::map<std::string, double> CorrectBiasAnalytically(Graph& graph, const Quanti
   return corrected;
 }
 
-std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Graph& reference, const Dataset& data,
-                                                     int threads, const Progress& progress) {
+std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Graph& reference,
+                                                     const Dataset& data, int threads,
+                                                     const Progress& progress) {
   std::map<std::string, double> corrected;
   std::vector<std::string> names;
   std::vector<Watch> watched;
   for (NodeId id : quantized.TopologicalOrder()) {
     const Node& n = quantized.node(id);
-    if (!(n.Is("Conv") || n.Is("Gemm")) || n.input(2) == kNoValue || !DequantizerOf(quantized, n.input(1))) continue;
+    if (!(n.Is("Conv") || n.Is("Gemm")) || n.input(2) == kNoValue ||
+        !DequantizerOf(quantized, n.input(1)))
+      continue;
     const NodeId twin = reference.FindNode(n.name);
     if (twin == kNoNode) continue;
     names.push_back(n.name);
-    watched.push_back({reference.node(twin).outputs[0], OutputChannelAxis(reference, reference.node(twin))});
+    watched.push_back(
+        {reference.node(twin).outputs[0], OutputChannelAxis(reference, reference.node(twin))});
   }
-  const ChannelMeans wanted = MeansOf(reference, watched, data, threads);
+  std::vector<Sample> samples(static_cast<size_t>(std::min(kBiasSamples, data.size())));
+  for (size_t i = 0; i < samples.size(); ++i) samples[i] = data.Load(static_cast<int64_t>(i));
+  const ChannelMeans wanted = MeansOf(reference, watched, samples, threads);
   ProgressMeter meter("correct biases", static_cast<int64_t>(names.size()), progress);
   for (const std::string& name : names) {
-    // Only what leads to this operator is run.
+    // Only what leads to this operator is run, on the INT8 kernels; its own output stays float.
     Graph part = quantized;
-    const NodeId id = part.FindNode(name);
-    const ValueId out = part.node(id).outputs[0];
-    const int axis = OutputChannelAxis(part, part.node(id));
-    part.outputs = {out};
-    const auto got = MeansOf(part, {{out, axis}}, data, threads).at(part.value(out).name);
-    const auto& want = wanted.at(quantized.value(quantized.node(quantized.FindNode(name)).outputs[0]).name);
+    const Node& node = quantized.node(quantized.FindNode(name));
+    const std::string value = quantized.value(node.outputs[0]).name;
+    const int axis = OutputChannelAxis(quantized, node);
+    part.outputs = {node.outputs[0]};
+    part.Compact();
+    Lower(part, Evaluator());
+    InferShapes(part, true);
+    const auto got = MeansOf(part, {{part.Find(value), axis}}, samples, threads).at(value);
+    const auto& want = wanted.at(value);
     std::vector<double> delta(got.size());
     for (size_t c = 0; c < delta.size(); ++c) delta[c] = want[c] - got[c];
     ShiftQuantizedBias(quantized, quantized.FindNode(name), delta);

@@ -55,11 +55,12 @@ std::vector<InputSpec> InputSpecs(const Graph& graph) {
   return specs;
 }
 
-CalibrationResult CollectStatistics(const Graph& graph, const std::vector<Watch>& watched, const Dataset& data,
-                                    int64_t batch, int threads, const std::string& stage,
-                                    const Progress& progress) {
+CalibrationResult CollectStatistics(const Graph& graph, const std::vector<Watch>& watched,
+                                    const Dataset& data, int64_t batch, int threads,
+                                    const std::string& stage, const Progress& progress) {
   if (data.size() == 0) Fail(ErrorCode::kBadData, "calibration: the data set is empty");
-  if (batch < 1) Fail(ErrorCode::kInvalidArgument, "calibration: batch is ", batch, "; expected at least 1");
+  if (batch < 1)
+    Fail(ErrorCode::kInvalidArgument, "calibration: batch is ", batch, "; expected at least 1");
   ExecutorOptions options;
   std::map<ValueId, int> axes;
   for (const Watch& w : watched) {
@@ -69,7 +70,8 @@ CalibrationResult CollectStatistics(const Graph& graph, const std::vector<Watch>
   const ThreadScope scope(threads);
 
   DataCheck check(InputSpecs(graph));
-  // One accumulator per sample in flight; merging is exact, so which sample went where does not matter.
+  // One accumulator per sample in flight; merging is exact, so which sample went where does not
+  // matter.
   std::mutex mutex;
   std::vector<Statistics> free;
   ProgressMeter meter(stage, data.size(), progress);
@@ -109,7 +111,8 @@ CalibrationResult CollectStatistics(const Graph& graph, const std::vector<Watch>
   for (const auto& [name, value] : result.statistics.values()) {
     if (value.non_finite() > 0) {
       Fail(ErrorCode::kBadData, "calibration: value '", name, "' has ", value.non_finite(),
-           " elements that are NaN or infinite; the float model does not compute finite numbers on this data");
+           " elements that are NaN or infinite; the float model does not compute finite numbers on "
+           "this data");
     }
   }
   result.warnings = check.Finish();

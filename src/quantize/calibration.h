@@ -21,11 +21,13 @@ struct CalibrationResult {
   std::vector<std::string> warnings;
 };
 
-// Samples run one by one (or `batch` at a time), one per thread, single-threaded inside: the statistics are the
-// same bytes whatever the batch and the threads.
-[[nodiscard]] CalibrationResult CollectStatistics(const Graph& graph, const std::vector<Watch>& watched,
+// Samples run one by one (or `batch` at a time), one per thread, single-threaded inside: the
+// statistics are the same bytes whatever the batch and the threads.
+[[nodiscard]] CalibrationResult CollectStatistics(const Graph& graph,
+                                                  const std::vector<Watch>& watched,
                                                   const Dataset& data, int64_t batch, int threads,
-                                                  const std::string& stage, const Progress& progress);
+                                                  const std::string& stage,
+                                                  const Progress& progress);
 
 // The input specs of a graph, as Dataset::Open wants them.
 [[nodiscard]] std::vector<InputSpec> InputSpecs(const Graph& graph);

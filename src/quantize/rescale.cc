@@ -18,8 +18,8 @@
 namespace octet {
 namespace {
 
-// A rescaling must lower the error by this much to be worth a changed model under `smooth: auto`: the error of
-// a few samples is known to a few percent.
+// A rescaling must lower the error by this much to be worth a changed model under `smooth: auto`:
+// the error of a few samples is known to a few percent.
 constexpr double kWorthwhile = 0.95;
 
 std::vector<float> SweepAlphas() {
@@ -38,7 +38,8 @@ struct Extrema {
   }
 };
 
-Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Statistics& statistics, NodeId consumer) {
+Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Statistics& statistics,
+                  NodeId consumer) {
   const ValueId v = graph.node(consumer).inputs[0];
   const ValueStatistics& s = statistics.At(graph.value(v).name);
   const int64_t repeat = group.values.at(v).repeat;
@@ -52,7 +53,8 @@ Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Statistic
   return e;
 }
 
-std::vector<float> GroupAbsMax(const Graph& graph, const ChannelGroup& group, const Statistics& statistics) {
+std::vector<float> GroupAbsMax(const Graph& graph, const ChannelGroup& group,
+                               const Statistics& statistics) {
   std::vector<float> a(static_cast<size_t>(group.channels), 0.0F);
   for (NodeId id : group.consumers) MaxInto(a, ExtremaOf(graph, group, statistics, id).AbsMax());
   return a;
@@ -61,14 +63,14 @@ std::vector<float> GroupAbsMax(const Graph& graph, const ChannelGroup& group, co
 // Everything about one candidate scaling of all groups: factors per group.
 using Factors = std::vector<std::vector<float>>;
 
-Factors FactorsFor(const Graph& graph, const std::vector<ChannelGroup>& groups, const Statistics& statistics,
-                   float alpha) {
+Factors FactorsFor(const Graph& graph, const std::vector<ChannelGroup>& groups,
+                   const Statistics& statistics, float alpha) {
   Factors factors;
   for (const ChannelGroup& g : groups) {
     SmoothingOptions options;
     options.alpha = alpha;
-    factors.push_back(
-        SmoothingFactors(GroupAbsMax(graph, g, statistics), ConsumerWeightAbsMax(graph, g), options));
+    factors.push_back(SmoothingFactors(GroupAbsMax(graph, g, statistics),
+                                       ConsumerWeightAbsMax(graph, g), options));
   }
   return factors;
 }
@@ -83,15 +85,17 @@ struct Probe {
   std::vector<Branch> branches;
 };
 
-// The float graph, and beside every reader of a group the same operator once more with its input divided by
-// the factors and quantized, its weights multiplied and quantized: what the layer alone loses.
-Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups, const Factors& factors,
-                 const Statistics& statistics, const Recipe& recipe) {
+// The float graph, and beside every reader of a group the same operator once more with its input
+// divided by the factors and quantized, its weights multiplied and quantized: what the layer alone
+// loses.
+Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
+                 const Factors& factors, const Statistics& statistics, const Recipe& recipe) {
   Probe probe;
   probe.graph = graph;
   Graph& g = probe.graph;
   g.outputs.clear();
-  const bool symmetric = ParseTarget(recipe.target) == Target::kTensorRt || recipe.activation_format == "int8";
+  const bool symmetric =
+      ParseTarget(recipe.target) == Target::kTensorRt || recipe.activation_format == "int8";
   for (size_t i = 0; i < groups.size(); ++i) {
     const ChannelGroup& group = groups[i];
     for (NodeId consumer : group.consumers) {
@@ -145,8 +149,10 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups, co
   return probe;
 }
 
-// Relative error (noise / signal, mean over a group's readers) of every group under the given factors.
-std::vector<double> MeasureErrors(const Probe& probe, size_t groups, const Dataset& data, int64_t samples) {
+// Relative error (noise / signal, mean over a group's readers) of every group under the given
+// factors.
+std::vector<double> MeasureErrors(const Probe& probe, size_t groups, const Dataset& data,
+                                  int64_t samples) {
   const Executor executor(probe.graph);
   std::vector<std::vector<ErrorStats>> by_sample(static_cast<size_t>(samples),
                                                  std::vector<ErrorStats>(probe.branches.size()));
@@ -156,7 +162,8 @@ std::vector<double> MeasureErrors(const Probe& probe, size_t groups, const Datas
     for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
     const auto outputs = executor.Run(inputs);
     for (size_t b = 0; b < probe.branches.size(); ++b) {
-      by_sample[static_cast<size_t>(i)][b].Add(outputs[2 * b].data<float>(), outputs[2 * b + 1].data<float>());
+      by_sample[static_cast<size_t>(i)][b].Add(outputs[2 * b].data<float>(),
+                                               outputs[2 * b + 1].data<float>());
     }
   });
   std::vector<double> errors(groups, 0.0);
@@ -195,8 +202,8 @@ std::vector<ValueId> SmoothingInputs(const Graph& graph, bool allow_clips) {
   return {inputs.begin(), inputs.end()};
 }
 
-SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe& recipe, const Dataset& data,
-                       int threads, const Progress& progress) {
+SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe& recipe,
+                       const Dataset& data, int threads, const Progress& progress) {
   SmoothingResult result;
   const bool allow_clips = ParseTarget(recipe.target) == Target::kOctet;
   const GroupSearch search = FindChannelGroups(graph, allow_clips);
@@ -206,7 +213,8 @@ SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe&
     if (recipe.smooth == Switch::kOn) {
       std::string why;
       for (const auto& s : search.skipped) why += "\n  " + s.value + ": " + s.reason;
-      Fail(ErrorCode::kInvalidArgument, "smoothing was asked for, but no channels can be rescaled:", why);
+      Fail(ErrorCode::kInvalidArgument,
+           "smoothing was asked for, but no channels can be rescaled:", why);
     }
     return result;
   }
@@ -214,7 +222,8 @@ SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe&
   const ThreadScope scope(threads);
   const int64_t samples = std::min(kSmoothingSamples, data.size());
   const std::vector<float> alphas = SweepAlphas();
-  // α of each candidate; NaN is "as it was", a fixed α of one group replaces the whole sweep for it.
+  // α of each candidate; NaN is "as it was", a fixed α of one group replaces the whole sweep for
+  // it.
   std::vector<float> candidates = {std::numeric_limits<float>::quiet_NaN()};
   std::set<float> wanted;
   for (const ChannelGroup& g : groups) {
@@ -250,7 +259,9 @@ SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe&
       row.alphas.push_back(alpha);
       row.errors.push_back(errors[g]);
       if (std::isnan(alpha)) {
-        best[g] = errors[g] * (recipe.smooth == Switch::kOn ? std::numeric_limits<double>::infinity() : kWorthwhile);
+        best[g] =
+            errors[g] *
+            (recipe.smooth == Switch::kOn ? std::numeric_limits<double>::infinity() : kWorthwhile);
         if (std::isnan(best[g])) best[g] = std::numeric_limits<double>::infinity();
         continue;
       }
@@ -280,7 +291,9 @@ int64_t Equalize(Graph& graph, bool allow_clips) {
       return graph.node(id).Is("BatchNormalization") || graph.node(id).Is("LayerNormalization");
     });
     if (!weighted || g.producers.empty()) continue;
-    ScaleChannels(graph, g, EqualizationFactors(ProducerWeightAbsMax(graph, g), ConsumerWeightAbsMax(graph, g)));
+    ScaleChannels(
+        graph, g,
+        EqualizationFactors(ProducerWeightAbsMax(graph, g), ConsumerWeightAbsMax(graph, g)));
     ++equalized;
   }
   if (equalized > 0) graph.Compact();

@@ -1,5 +1,5 @@
-// Rescaling channels of the float model before quantization: smoothing (from activations and weights, α chosen
-// by real quantization error) and cross-layer equalization (from weights alone).
+// Rescaling channels of the float model before quantization: smoothing (from activations and
+// weights, α chosen by real quantization error) and cross-layer equalization (from weights alone).
 #pragma once
 
 #include <string>
@@ -14,21 +14,24 @@
 
 namespace octet {
 
-// Values whose per-channel extrema smoothing needs: the inputs of the operators that contract a group.
+// Values whose per-channel extrema smoothing needs: the inputs of the operators that contract a
+// group.
 [[nodiscard]] std::vector<ValueId> SmoothingInputs(const Graph& graph, bool allow_clips);
 
 struct SmoothingResult {
-  std::vector<SmoothingRow> rows;       // one per group
-  std::vector<LayerNote> skipped;       // inputs of weighted operators in no group, and why
+  std::vector<SmoothingRow> rows;  // one per group
+  std::vector<LayerNote> skipped;  // inputs of weighted operators in no group, and why
   bool changed = false;
 };
 
-// Smooths every group for which that lowers the error of its readers' outputs, each with inputs and weights
-// quantized as the recipe says, over up to kSmoothingSamples samples. With a fixed α (recipe or layer rule)
-// and `smooth: on` it is applied as asked; with `auto` only where it helps. The graph must have shapes.
-// Throws kInvalidArgument for `smooth: on` where there is no group at all.
-[[nodiscard]] SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe& recipe,
-                                     const Dataset& data, int threads, const Progress& progress);
+// Smooths every group for which that lowers the error of its readers' outputs, each with inputs and
+// weights quantized as the recipe says, over up to kSmoothingSamples samples. With a fixed α
+// (recipe or layer rule) and `smooth: on` it is applied as asked; with `auto` only where it helps.
+// The graph must have shapes. Throws kInvalidArgument for `smooth: on` where there is no group at
+// all.
+[[nodiscard]] SmoothingResult Smooth(Graph& graph, const Statistics& statistics,
+                                     const Recipe& recipe, const Dataset& data, int threads,
+                                     const Progress& progress);
 inline constexpr int64_t kSmoothingSamples = 8;
 
 // Equalizes every group whose producers have weights. Returns how many groups.

@@ -42,12 +42,14 @@ void CheckRulesMatch(const Graph& graph, const Recipe& recipe) {
       matched = matched || fnmatch(rule.match.c_str(), graph.node(id).name.c_str(), 0) == 0;
     }
     if (!matched) {
-      Fail(ErrorCode::kInvalidArgument, "recipe '", recipe.name, "': the rule '", rule.match, "' matches no node of the model");
+      Fail(ErrorCode::kInvalidArgument, "recipe '", recipe.name, "': the rule '", rule.match,
+           "' matches no node of the model");
     }
   }
 }
 
-std::vector<Watch> WatchedValues(const Graph& graph, const QuantizerPlan& plan, const Recipe& recipe) {
+std::vector<Watch> WatchedValues(const Graph& graph, const QuantizerPlan& plan,
+                                 const Recipe& recipe) {
   std::vector<Watch> watched;
   std::set<ValueId> seen;
   for (const auto& a : plan.activations) {
@@ -73,8 +75,9 @@ void CheckWeightsFinite(const Graph& graph) {
       const auto d = t->data<float>();
       const auto bad = std::find_if(d.begin(), d.end(), [](float x) { return !std::isfinite(x); });
       if (bad != d.end()) {
-        Fail(ErrorCode::kBadData, "weight '", graph.value(v).name, "' of node '", graph.node(id).name, "' holds ",
-             *bad, " at element ", bad - d.begin(), "; expected finite numbers");
+        Fail(ErrorCode::kBadData, "weight '", graph.value(v).name, "' of node '",
+             graph.node(id).name, "' holds ", *bad, " at element ", bad - d.begin(),
+             "; expected finite numbers");
       }
     }
   }
@@ -98,7 +101,8 @@ double OutputDifference(const Graph& before, const Graph& after, const Dataset& 
       if (p.empty()) continue;
       const auto [lo, hi] = std::minmax_element(p.begin(), p.end());
       double largest = 0;
-      for (size_t e = 0; e < p.size(); ++e) largest = std::max(largest, static_cast<double>(std::fabs(p[e] - q[e])));
+      for (size_t e = 0; e < p.size(); ++e)
+        largest = std::max(largest, static_cast<double>(std::fabs(p[e] - q[e])));
       const double range = static_cast<double>(*hi) - static_cast<double>(*lo);
       difference = std::max(difference, range > 0 ? largest / range : largest);
     }
@@ -106,7 +110,8 @@ double OutputDifference(const Graph& before, const Graph& after, const Dataset& 
   return difference;
 }
 
-// Per operator: of what its result consists once rescaled by folding: function preserved to float rounding.
+// Per operator: of what its result consists once rescaled by folding: function preserved to float
+// rounding.
 constexpr double kSameFunction = 1e-3;
 
 class Road {
@@ -122,12 +127,14 @@ class Road {
     Stage("fold");
     CheckRulesMatch(graph_, recipe_);
     const bool clips = ParseTarget(recipe_.target) == Target::kOctet;
-    const bool equalize = recipe_.equalize == Switch::kOn ||
-                          (recipe_.equalize == Switch::kAuto && recipe_.weight_granularity == "tensor");
+    const bool equalize =
+        recipe_.equalize == Switch::kOn ||
+        (recipe_.equalize == Switch::kAuto && recipe_.weight_granularity == "tensor");
     if (equalize) {
       result_.equalized_groups = Equalize(graph_, clips);
       if (recipe_.equalize == Switch::kOn && result_.equalized_groups == 0) {
-        Fail(ErrorCode::kInvalidArgument, "equalization was asked for, but no channels can be rescaled");
+        Fail(ErrorCode::kInvalidArgument,
+             "equalization was asked for, but no channels can be rescaled");
       }
       Stage("equalize");
     }
@@ -135,7 +142,8 @@ class Road {
     SmoothIfAsked();
     CheckStillTheSame(original);
     Insert();
-    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return std::move(result_);
   }
 
@@ -151,20 +159,23 @@ class Road {
     if (plan_.weighted.empty()) {
       std::string why;
       for (const auto& s : plan_.skipped) why += "\n  " + s.op + " '" + s.node + "': " + s.reason;
-      Fail(ErrorCode::kUnsupported, "nothing can be quantized in this model:", why.empty() ? " it has no Conv, Gemm or MatMul" : why);
+      Fail(ErrorCode::kUnsupported, "nothing can be quantized in this model:",
+           why.empty() ? " it has no Conv, Gemm or MatMul" : why);
     }
     if (options_.statistics != nullptr) {
       if (result_.equalized_groups > 0) {
         Fail(ErrorCode::kInvalidArgument,
-             "statistics were given, but equalization rescales what they describe; set 'equalize: off' or give the data");
+             "statistics were given, but equalization rescales what they describe; set 'equalize: "
+             "off' or give the data");
       }
       statistics_ = *options_.statistics;
       result_.samples = static_cast<int64_t>(statistics_.samples().size());
       return;
     }
-    if (data_ == nullptr) Fail(ErrorCode::kInvalidArgument, "quantize: neither data nor statistics were given");
-    auto collected = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1, options_.threads,
-                                       "calibrate", options_.progress);
+    if (data_ == nullptr)
+      Fail(ErrorCode::kInvalidArgument, "quantize: neither data nor statistics were given");
+    auto collected = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1,
+                                       options_.threads, "calibrate", options_.progress);
     statistics_ = std::move(collected.statistics);
     result_.warnings = std::move(collected.warnings);
     result_.samples = data_->size();
@@ -174,20 +185,23 @@ class Road {
     if (recipe_.smooth == Switch::kOff) return;
     if (data_ == nullptr) {
       if (recipe_.smooth == Switch::kOn) {
-        Fail(ErrorCode::kInvalidArgument, "smoothing needs the calibration data, not statistics alone");
+        Fail(ErrorCode::kInvalidArgument,
+             "smoothing needs the calibration data, not statistics alone");
       }
-      result_.warnings.push_back("not smoothed: that needs the calibration data, not statistics alone");
+      result_.warnings.push_back(
+          "not smoothed: that needs the calibration data, not statistics alone");
       return;
     }
-    auto smoothed = Smooth(graph_, statistics_, recipe_, *data_, options_.threads, options_.progress);
+    auto smoothed =
+        Smooth(graph_, statistics_, recipe_, *data_, options_.threads, options_.progress);
     result_.smoothing = std::move(smoothed.rows);
     result_.not_smoothed = std::move(smoothed.skipped);
     if (!smoothed.changed) return;
     Stage("smooth");
     // The statistics describe the channels as they were.
     plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
-    statistics_ = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1, options_.threads,
-                                    "calibrate again", options_.progress)
+    statistics_ = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1,
+                                    options_.threads, "calibrate again", options_.progress)
                       .statistics;
   }
 
@@ -195,14 +209,16 @@ class Road {
     if (data_ == nullptr) return;
     result_.float_difference = OutputDifference(original, graph_, *data_);
     if (result_.float_difference > kSameFunction) {
-      Fail(ErrorCode::kInternal, "folding and rescaling changed the float model: its outputs differ by ",
+      Fail(ErrorCode::kInternal,
+           "folding and rescaling changed the float model: its outputs differ by ",
            result_.float_difference, " of their range; expected at most ", kSameFunction);
     }
   }
 
   RangeEstimator EstimatorFor(ValueId v) const {
     for (const Graph::Use& use : graph_.UsesOf(v)) {
-      if (const std::string* e = RuleFor(recipe_, graph_.node(use.node).name, &LayerRule::estimator)) {
+      if (const std::string* e =
+              RuleFor(recipe_, graph_.node(use.node).name, &LayerRule::estimator)) {
         return RangeEstimator::Parse(*e);
       }
     }
@@ -214,15 +230,16 @@ class Road {
     params_.activation_format = ActivationFormat(recipe_);
     const bool symmetric = params_.activation_format.is_signed;
     std::map<int, std::vector<size_t>> grids;
-    for (size_t i = 0; i < plan_.activations.size(); ++i) grids[plan_.activations[i].grid].push_back(i);
+    for (size_t i = 0; i < plan_.activations.size(); ++i)
+      grids[plan_.activations[i].grid].push_back(i);
     result_.activations.resize(plan_.activations.size());
     for (const auto& [unused, members] : grids) {
       float lo = 0, hi = 0;
       for (size_t i : members) {
         const ValueId v = plan_.activations[i].value;
         const std::string& name = graph_.value(v).name;
-        const RangeChoice choice =
-            EstimateRange(name, statistics_.At(name), EstimatorFor(v), params_.activation_format, symmetric);
+        const RangeChoice choice = EstimateRange(name, statistics_.At(name), EstimatorFor(v),
+                                                 params_.activation_format, symmetric);
         lo = std::min(lo, choice.lo);
         hi = std::max(hi, choice.hi);
         auto& row = result_.activations[i];
@@ -232,9 +249,11 @@ class Road {
       }
       for (size_t i : members) {
         auto& row = result_.activations[i];
-        const ScaleZero grid = symmetric
-                                   ? ScaleZero{ChooseSymmetric(std::max(-lo, hi), params_.activation_format, {}, row.value), 0}
-                                   : ChooseAsymmetric(lo, hi, params_.activation_format, row.value);
+        const ScaleZero grid =
+            symmetric ? ScaleZero{ChooseSymmetric(std::max(-lo, hi), params_.activation_format, {},
+                                                  row.value),
+                                  0}
+                      : ChooseAsymmetric(lo, hi, params_.activation_format, row.value);
         params_.activations[plan_.activations[i].value] = grid;
         row.lo = lo;
         row.hi = hi;
@@ -257,20 +276,23 @@ class Road {
       const Node& node = graph_.node(w.node);
       const Tensor& weight = *graph_.ConstantOf(node.inputs[1]);
       const std::string* rule = RuleFor(recipe_, node.name, &LayerRule::weight_granularity);
-      const int axis = (rule != nullptr ? *rule : recipe_.weight_granularity) == "channel" ? w.axis : -1;
-      auto choice = ChooseWeightScales(weight.data<float>(), ExtentsOf(weight.shape().dims(), axis), axis,
-                                       params_.weight_format, graph_.value(node.inputs[1]).name);
+      const int axis =
+          (rule != nullptr ? *rule : recipe_.weight_granularity) == "channel" ? w.axis : -1;
+      auto choice =
+          ChooseWeightScales(weight.data<float>(), ExtentsOf(weight.shape().dims(), axis), axis,
+                             params_.weight_format, graph_.value(node.inputs[1]).name);
       QuantizeResult::Layer row;
       row.node = node.name;
       row.op = node.op;
       row.dead_channels = static_cast<int64_t>(choice.dead.size());
       if (const Tensor* bias = graph_.ConstantOf(node.input(2))) {
         row.raised_scales = static_cast<int64_t>(
-            RaiseScalesForBias(choice.params.scale, params_.activations.at(node.inputs[0]).scale, bias->data<float>(),
-                               node.name)
+            RaiseScalesForBias(choice.params.scale, params_.activations.at(node.inputs[0]).scale,
+                               bias->data<float>(), node.name)
                 .size());
       }
-      const auto [lo, hi] = std::minmax_element(choice.params.scale.begin(), choice.params.scale.end());
+      const auto [lo, hi] =
+          std::minmax_element(choice.params.scale.begin(), choice.params.scale.end());
       row.weight_scale_min = *lo;
       row.weight_scale_max = *hi;
       params_.weight_scales[w.node] = std::move(choice.params.scale);
@@ -288,13 +310,17 @@ class Road {
     }
     for (const auto& s : plan_.skipped) result_.kept_float.push_back({s.node, s.op, s.reason});
     InsertQuantizers(graph_, plan_, params_);
-    if (recipe_.bias_correction == "empirical") {
-      if (data_ == nullptr) Fail(ErrorCode::kInvalidArgument, "empirical bias correction needs the calibration data");
+    if (recipe_.bias_correction == "empirical" && data_ == nullptr) {
+      result_.warnings.push_back(
+          "biases corrected analytically: the empirical way needs the data, not statistics alone");
+    } else if (recipe_.bias_correction == "empirical") {
       InferShapes(graph_, true);
-      corrections = CorrectBiasEmpirically(graph_, reference, *data_, options_.threads, options_.progress);
+      corrections =
+          CorrectBiasEmpirically(graph_, reference, *data_, options_.threads, options_.progress);
     }
     for (auto& row : result_.layers) {
-      if (const auto it = corrections.find(row.node); it != corrections.end()) row.bias_shift = it->second;
+      if (const auto it = corrections.find(row.node); it != corrections.end())
+        row.bias_shift = it->second;
     }
     Stage("quantize");
   }
@@ -326,14 +352,15 @@ std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm) {
     }
   }
   if (!unsupported.empty()) {
-    Fail(ErrorCode::kUnsupported, "the model uses operators that Octet does not run (operator set ", graph.opset(), "):", unsupported);
+    Fail(ErrorCode::kUnsupported, "the model uses operators that Octet does not run (operator set ",
+         graph.opset(), "):", unsupported);
   }
   CheckWeightsFinite(graph);
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
     if (n.Is("QuantizeLinear") || n.Is("QLinearConv") || n.domain == "octet") {
-      Fail(ErrorCode::kInvalidArgument, "the model is quantized already: node '", n.name, "' is ", n.op,
-           "; expected a float model");
+      Fail(ErrorCode::kInvalidArgument, "the model is quantized already: node '", n.name, "' is ",
+           n.op, "; expected a float model");
     }
   }
   RemoveIdentities(graph);
@@ -346,15 +373,17 @@ std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm) {
   return folded;
 }
 
-QuantizeResult QuantizeGraph(Graph& graph, const Dataset* data, const Recipe& recipe, const RoadOptions& options) {
+QuantizeResult QuantizeGraph(Graph& graph, const Dataset* data, const Recipe& recipe,
+                             const RoadOptions& options) {
   return Road(graph, data, recipe, options).Run();
 }
 
-Statistics CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe, int64_t batch, int threads,
-                          const Progress& progress, std::vector<std::string>& warnings) {
+Statistics CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe,
+                          int64_t batch, int threads, const Progress& progress,
+                          std::vector<std::string>& warnings) {
   const QuantizerPlan plan = PlanQuantizers(graph, Placement(graph, recipe));
-  auto collected =
-      CollectStatistics(graph, WatchedValues(graph, plan, recipe), data, batch, threads, "calibrate", progress);
+  auto collected = CollectStatistics(graph, WatchedValues(graph, plan, recipe), data, batch,
+                                     threads, "calibrate", progress);
   warnings = std::move(collected.warnings);
   return std::move(collected.statistics);
 }

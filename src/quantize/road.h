@@ -1,5 +1,6 @@
-// The road from a float graph to a quantized one: prepare, calibrate, rescale, choose parameters, correct biases,
-// insert quantizers. Every stage leaves a runnable graph, verified, and can be handed out.
+// The road from a float graph to a quantized one: prepare, calibrate, rescale, choose parameters,
+// correct biases, insert quantizers. Every stage leaves a runnable graph, verified, and can be
+// handed out.
 #pragma once
 
 #include <functional>
@@ -17,8 +18,9 @@ namespace octet {
 // The executor's EvaluateNode, as the passes want it.
 [[nodiscard]] EvaluateFn Evaluator();
 
-// Identities out, constants folded, BatchNorm folded (if asked), shapes inferred, graph verified. Throws
-// kUnsupported naming every operator that cannot run, kBadData naming a weight with NaN or infinity.
+// Identities out, constants folded, BatchNorm folded (if asked), shapes inferred, graph verified.
+// Throws kUnsupported naming every operator that cannot run, kBadData naming a weight with NaN or
+// infinity.
 std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm);
 
 struct RoadOptions {
@@ -29,13 +31,15 @@ struct RoadOptions {
   std::function<void(const std::string&, const Graph&)> on_stage;
 };
 
-// `data` may be null where statistics are given and the recipe neither smooths nor corrects empirically.
+// `data` may be null where statistics are given and the recipe neither smooths nor corrects
+// empirically.
 [[nodiscard]] QuantizeResult QuantizeGraph(Graph& graph, const Dataset* data, const Recipe& recipe,
                                            const RoadOptions& options);
 
-
 // Statistics of a prepared graph for this recipe: what `octet calibrate` writes.
-[[nodiscard]] Statistics CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe, int64_t batch,
-                                        int threads, const Progress& progress, std::vector<std::string>& warnings);
+[[nodiscard]] Statistics CalibrateGraph(const Graph& graph, const Dataset& data,
+                                        const Recipe& recipe, int64_t batch, int threads,
+                                        const Progress& progress,
+                                        std::vector<std::string>& warnings);
 
 }  // namespace octet

@@ -8,31 +8,58 @@
 namespace octet {
 
 enum class DType : uint8_t {
-  kUndefined, kFloat32, kFloat64, kFloat16, kBFloat16,
-  kInt8, kUint8, kInt16, kUint16, kInt32, kUint32, kInt64, kUint64, kBool,
-  kFloat8E4M3Fn, kFloat8E4M3FnUz, kFloat8E5M2, kFloat8E5M2FnUz,
+  kUndefined,
+  kFloat32,
+  kFloat64,
+  kFloat16,
+  kBFloat16,
+  kInt8,
+  kUint8,
+  kInt16,
+  kUint16,
+  kInt32,
+  kUint32,
+  kInt64,
+  kUint64,
+  kBool,
+  kFloat8E4M3Fn,
+  kFloat8E4M3FnUz,
+  kFloat8E5M2,
+  kFloat8E5M2FnUz,
 };
 
-[[nodiscard]] int64_t SizeOf(DType dtype);             // bytes per element; 0 for kUndefined
-[[nodiscard]] std::string_view NameOf(DType dtype);    // "float32", "int8", ...
-[[nodiscard]] DType ParseDType(std::string_view name); // throws kInvalidArgument
-[[nodiscard]] bool IsInteger(DType dtype);             // int8 ... uint64, not bool
+[[nodiscard]] int64_t SizeOf(DType dtype);              // bytes per element; 0 for kUndefined
+[[nodiscard]] std::string_view NameOf(DType dtype);     // "float32", "int8", ...
+[[nodiscard]] DType ParseDType(std::string_view name);  // throws kInvalidArgument
+[[nodiscard]] bool IsInteger(DType dtype);              // int8 ... uint64, not bool
 
 // The DType of a C++ type. 16- and 8-bit floats are handled as their raw bits and have none.
 template <typename T>
 [[nodiscard]] constexpr DType DTypeOf() {
-  if constexpr (std::is_same_v<T, float>) return DType::kFloat32;
-  else if constexpr (std::is_same_v<T, double>) return DType::kFloat64;
-  else if constexpr (std::is_same_v<T, int8_t>) return DType::kInt8;
-  else if constexpr (std::is_same_v<T, uint8_t>) return DType::kUint8;
-  else if constexpr (std::is_same_v<T, int16_t>) return DType::kInt16;
-  else if constexpr (std::is_same_v<T, uint16_t>) return DType::kUint16;
-  else if constexpr (std::is_same_v<T, int32_t>) return DType::kInt32;
-  else if constexpr (std::is_same_v<T, uint32_t>) return DType::kUint32;
-  else if constexpr (std::is_same_v<T, int64_t>) return DType::kInt64;
-  else if constexpr (std::is_same_v<T, uint64_t>) return DType::kUint64;
-  else if constexpr (std::is_same_v<T, bool>) return DType::kBool;
-  else return DType::kUndefined;
+  if constexpr (std::is_same_v<T, float>)
+    return DType::kFloat32;
+  else if constexpr (std::is_same_v<T, double>)
+    return DType::kFloat64;
+  else if constexpr (std::is_same_v<T, int8_t>)
+    return DType::kInt8;
+  else if constexpr (std::is_same_v<T, uint8_t>)
+    return DType::kUint8;
+  else if constexpr (std::is_same_v<T, int16_t>)
+    return DType::kInt16;
+  else if constexpr (std::is_same_v<T, uint16_t>)
+    return DType::kUint16;
+  else if constexpr (std::is_same_v<T, int32_t>)
+    return DType::kInt32;
+  else if constexpr (std::is_same_v<T, uint32_t>)
+    return DType::kUint32;
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return DType::kInt64;
+  else if constexpr (std::is_same_v<T, uint64_t>)
+    return DType::kUint64;
+  else if constexpr (std::is_same_v<T, bool>)
+    return DType::kBool;
+  else
+    return DType::kUndefined;
 }
 
 }  // namespace octet

@@ -17,13 +17,20 @@ struct DTypeRow {
 };
 
 constexpr DTypeRow kDTypes[] = {
-    {DType::kUndefined, 0, "undefined"},     {DType::kFloat32, 4, "float32"},
-    {DType::kFloat64, 8, "float64"},         {DType::kFloat16, 2, "float16"},
-    {DType::kBFloat16, 2, "bfloat16"},       {DType::kInt8, 1, "int8"},
-    {DType::kUint8, 1, "uint8"},             {DType::kInt16, 2, "int16"},
-    {DType::kUint16, 2, "uint16"},           {DType::kInt32, 4, "int32"},
-    {DType::kUint32, 4, "uint32"},           {DType::kInt64, 8, "int64"},
-    {DType::kUint64, 8, "uint64"},           {DType::kBool, 1, "bool"},
+    {DType::kUndefined, 0, "undefined"},
+    {DType::kFloat32, 4, "float32"},
+    {DType::kFloat64, 8, "float64"},
+    {DType::kFloat16, 2, "float16"},
+    {DType::kBFloat16, 2, "bfloat16"},
+    {DType::kInt8, 1, "int8"},
+    {DType::kUint8, 1, "uint8"},
+    {DType::kInt16, 2, "int16"},
+    {DType::kUint16, 2, "uint16"},
+    {DType::kInt32, 4, "int32"},
+    {DType::kUint32, 4, "uint32"},
+    {DType::kInt64, 8, "int64"},
+    {DType::kUint64, 8, "uint64"},
+    {DType::kBool, 1, "bool"},
     {DType::kFloat8E4M3Fn, 1, "float8_e4m3fn"},
     {DType::kFloat8E4M3FnUz, 1, "float8_e4m3fnuz"},
     {DType::kFloat8E5M2, 1, "float8_e5m2"},
@@ -95,8 +102,8 @@ Tensor::Tensor(DType dtype, const Shape& shape) : dtype_(dtype), shape_(shape), 
   const size_t rounded = (static_cast<size_t>(std::max<int64_t>(*bytes, 1)) + 63) / 64 * 64;
   void* memory = std::aligned_alloc(64, rounded);
   if (memory == nullptr) {
-    Fail(ErrorCode::kUnsupported, "no memory for a ", NameOf(dtype), " tensor of shape ", shape, " (", *bytes,
-         " bytes)");
+    Fail(ErrorCode::kUnsupported, "no memory for a ", NameOf(dtype), " tensor of shape ", shape,
+         " (", *bytes, " bytes)");
   }
   std::memset(memory, 0, rounded);
   owner_ = std::shared_ptr<void>(memory, std::free);

@@ -1,4 +1,5 @@
-// Shape, Tensor (owns its memory, move-only) and the two views (never own). Data are dense, row-major.
+// Shape, Tensor (owns its memory, move-only) and the two views (never own). Data are dense,
+// row-major.
 #pragma once
 
 #include <array>
@@ -22,15 +23,18 @@ class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
-  explicit Shape(std::span<const int64_t> dims);  // throws kUnsupported above kMaxRank, or if negative
+  explicit Shape(
+      std::span<const int64_t> dims);  // throws kUnsupported above kMaxRank, or if negative
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int64_t operator[](int i) const { return dims_[static_cast<size_t>(i)]; }
   void set(int i, int64_t dim) { dims_[static_cast<size_t>(i)] = dim; }
-  [[nodiscard]] std::span<const int64_t> dims() const { return {dims_.data(), static_cast<size_t>(rank_)}; }
+  [[nodiscard]] std::span<const int64_t> dims() const {
+    return {dims_.data(), static_cast<size_t>(rank_)};
+  }
   [[nodiscard]] int64_t elements() const;  // throws kUnsupported where the product overflows
   [[nodiscard]] int64_t product(int begin, int end) const;  // of dimensions [begin, end)
-  [[nodiscard]] std::string ToString() const;  // "[1,3,224,224]"
+  [[nodiscard]] std::string ToString() const;               // "[1,3,224,224]"
 
   friend bool operator==(const Shape& a, const Shape& b);
 
@@ -69,11 +73,13 @@ struct MutableTensorView {
     OCTET_INVARIANT(dtype == DTypeOf<T>());
     return {static_cast<T*>(raw), static_cast<size_t>(elements())};
   }
-  operator TensorView() const { return {dtype, shape, raw}; }  // NOLINT: a view narrows to read-only
+  operator TensorView() const {
+    return {dtype, shape, raw};
+  }  // NOLINT: a view narrows to read-only
 };
 
-// Owns its elements: 64-byte aligned when allocated here. Borrow() keeps foreign memory (a mapped file, a
-// parsed message) alive instead of copying it; such a tensor is read-only.
+// Owns its elements: 64-byte aligned when allocated here. Borrow() keeps foreign memory (a mapped
+// file, a parsed message) alive instead of copying it; such a tensor is read-only.
 class Tensor {
  public:
   Tensor() = default;
@@ -110,9 +116,13 @@ class Tensor {
   [[nodiscard]] const void* raw() const { return data_; }
   [[nodiscard]] void* mutable_raw();
   template <typename T>
-  [[nodiscard]] std::span<const T> data() const { return view().data<T>(); }
+  [[nodiscard]] std::span<const T> data() const {
+    return view().data<T>();
+  }
   template <typename T>
-  [[nodiscard]] std::span<T> mutable_data() { return mutable_view().data<T>(); }
+  [[nodiscard]] std::span<T> mutable_data() {
+    return mutable_view().data<T>();
+  }
 
   [[nodiscard]] TensorView view() const { return {dtype_, shape_, data_}; }
   [[nodiscard]] MutableTensorView mutable_view() { return {dtype_, shape_, mutable_raw()}; }
