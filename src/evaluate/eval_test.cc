@@ -32,7 +32,7 @@ TEST(Eval, IdenticalModelsAgreeAndThreadsDoNotMatter) {
   EXPECT_EQ(one.metrics.size(), 10u);
   EXPECT_EQ(one.metrics.at("kl").value, 0.0);
   EXPECT_EQ(one.metrics.at("agreement").value, 1.0);
-  EXPECT_EQ(one.metrics.at("top1_change").value, 0.0);
+  EXPECT_EQ(one.metrics.at("top1-change").value, 0.0);
   EXPECT_NEAR(one.metrics.at("cosine").value, 1.0, 1e-12);
   EXPECT_GT(one.metrics.at("top5").value, one.metrics.at("top1").value - 1e-12);
   Graph other = g;

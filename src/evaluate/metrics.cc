@@ -20,14 +20,14 @@ constexpr double kSmallestProbability = 0x1p-24;
 constexpr std::array<MetricInfo, 10> kMetrics = {{
     {Metric::kTop1, "top1", true, false, true, true},
     {Metric::kTop5, "top5", true, false, true, true},
-    {Metric::kCrossEntropy, "cross_entropy", true, false, true, true},
+    {Metric::kCrossEntropy, "cross-entropy", true, false, true, true},
     {Metric::kKl, "kl", false, true, true, false},
     {Metric::kAgreement, "agreement", false, true, true, false},
     {Metric::kPsnr, "psnr", false, true, false, false},
     {Metric::kCosine, "cosine", false, true, false, false},
-    {Metric::kTop1Change, "top1_change", true, true, true, true},
-    {Metric::kTop5Change, "top5_change", true, true, true, true},
-    {Metric::kCrossEntropyChange, "cross_entropy_change", true, true, true, true},
+    {Metric::kTop1Change, "top1-change", true, true, true, true},
+    {Metric::kTop5Change, "top5-change", true, true, true, true},
+    {Metric::kCrossEntropyChange, "cross-entropy-change", true, true, true, true},
 }};
 
 // log p of one row, nats.
@@ -99,9 +99,11 @@ OutputKind KindOfOutput(const Graph& graph, ValueId output) {
 std::span<const MetricInfo> AllMetrics() { return kMetrics; }
 
 const MetricInfo& FindMetric(std::string_view name) {
+  std::string hyphenated(name);
+  std::replace(hyphenated.begin(), hyphenated.end(), '_', '-');
   std::string names;
   for (const MetricInfo& m : kMetrics) {
-    if (m.name == name) return m;
+    if (m.name == hyphenated) return m;
     if (!names.empty()) names += ", ";
     names += m.name;
   }

@@ -7,13 +7,13 @@
 //
 //   top1, top5       share of samples whose label is the first / among the first five; ties go to
 //                    the lower class
-//   cross_entropy    mean of -log p(label), nats
+//   cross-entropy    mean of -log p(label), nats
 //   kl               mean over samples (and their rows) of KL(float || model), nats
 //   agreement        share of rows whose highest class is the same as the float model's
 //   psnr             10 log10(peak^2 / mean squared error) in dB; peak: range of the float model's
 //                    output
 //   cosine           mean over samples of the cosine of the flattened output
-//   *_change         the model's metric minus the float model's, on the same samples
+//   *-change         the model's metric minus the float model's, on the same samples
 #pragma once
 
 #include <optional>
@@ -56,6 +56,7 @@ struct MetricInfo {
   bool needs_one_row;  // ... and one row per sample
 };
 [[nodiscard]] std::span<const MetricInfo> AllMetrics();
+// An underscore in the name is read as a hyphen.
 [[nodiscard]] const MetricInfo& FindMetric(
     std::string_view name);  // throws kInvalidArgument naming them all
 

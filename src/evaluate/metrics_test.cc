@@ -116,7 +116,7 @@ TEST(Metrics, UnknownNameListsTheChoices) {
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
     EXPECT_THAT(e.what(), testing::HasSubstr("'accuracy'"));
-    EXPECT_THAT(e.what(), testing::HasSubstr("cross_entropy_change"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("cross-entropy-change"));
   }
 }
 

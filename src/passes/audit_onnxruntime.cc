@@ -46,8 +46,12 @@ class Rules {
     const NodeId reader = view_.OnlyReader(q.codes);
     if (reader == kNoNode || !graph_.node(reader).Is("DequantizeLinear")) return false;
     const auto back = QuantizerOf(graph_, reader);
-    return back && back->per_tensor() && back->dtype == DType::kInt8 &&
-           graph_.node(reader).input(2) != kNoValue && view_.OnlyReader(back->real) != kNoNode;
+    if (!back || !back->per_tensor() || back->dtype != DType::kInt8 ||
+        graph_.node(reader).input(2) == kNoValue) {
+      return false;
+    }
+    // A DequantizeLinear with several readers is first given a twin for each of them.
+    return view_.UsesOf(back->real).size() + (graph_.IsOutput(back->real) ? 1 : 0) <= 1;
   }
 
   std::optional<QuantizerInfo> AsOptimized(std::optional<QuantizerInfo> q) const {
@@ -225,9 +229,10 @@ class Rules {
     return v;
   }
 
-  // Gemm alone takes int8 activations.
+  // Gemm and Concat alone take int8 activations.
   std::optional<AuditVerdict> BadActivation(const QuantizerInfo& x) const {
-    if (x.is_activation() && x.dtype == DType::kInt8 && node_.op != "Gemm") {
+    if (x.is_activation() && x.dtype == DType::kInt8 && node_.op != "Gemm" &&
+        node_.op != "Concat") {
       return AuditVerdict::Float("int8-activation",
                                  Cat("the int8 codes ", view_.NameOf(x.codes),
                                      " have several "

@@ -131,6 +131,30 @@ TEST(Audit, OnnxRuntimeNeedsTheLowestZeroPointBehindRelu) {
   EXPECT_LT(r.int8_mac_fraction, 1.0);
 }
 
+// ONNX Runtime turns int8 activations into uint8 where a value has one reader, and fuses no others
+// on x86-64: found by comparing with its optimized models.
+TEST(Audit, OnnxRuntimeDoesNotFuseInt8ActivationsWithSeveralReaders) {
+  Graph g = Residual();
+  const QuantizerPlan plan = PlanQuantizers(g, {Target::kOnnxRuntime, false, {}});
+  QuantizerParams p;
+  p.activation_format = kInt8;
+  for (const auto& a : plan.activations) {
+    p.activations[a.value] = {0.05F, g.value(a.value).name.starts_with("relu") ? -128 : 0};
+  }
+  for (const auto& w : plan.weighted) p.weight_scales[w.node] = {0.01F};
+  InsertQuantizers(g, plan, p);
+  const AuditResult r = AuditGraph(g, Target::kOnnxRuntime, NoEvaluation);
+  // relu1's codes go to conv2 and to the Add: conv1 makes them, so three operators touch them.
+  ASSERT_NE(FindingFor(r, "conv2"), nullptr);
+  EXPECT_EQ(FindingFor(r, "conv2")->rule, "int8-activation");
+  ASSERT_NE(FindingFor(r, "add"), nullptr);
+  EXPECT_EQ(FindingFor(r, "add")->rule, "int8-activation");
+  ASSERT_NE(FindingFor(r, "conv1"), nullptr);
+  EXPECT_EQ(FindingFor(r, "conv1")->rule, "types");
+  EXPECT_EQ(FindingFor(r, "gap"), nullptr);
+  EXPECT_EQ(FindingFor(r, "fc"), nullptr);
+}
+
 TEST(Audit, OnnxRuntimeNeedsOneQuantizerBehindConv) {
   Graph g = Quantized(Target::kOnnxRuntime);
   g.outputs.push_back(g.Find("conv2_out"));
