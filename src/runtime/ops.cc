@@ -7,6 +7,14 @@ namespace {
 
 using namespace ops;  // NOLINT: the factories
 
+template <typename... I>
+constexpr uint32_t Inputs(I... i) {
+  return ((uint32_t{1} << i) | ...);
+}
+// QLinearConcat: y_scale, y_zero, then (x, x_scale, x_zero) as often as there are parts; up to 10
+// parts.
+constexpr uint32_t kAllButEveryThirdFromTwo = 0xDB6DB6DBU;
+
 constexpr OpRow kRows[] = {
     {"Conv", "", MakeConv},
     {"ConvTranspose", "", MakeConvTranspose},
@@ -85,32 +93,32 @@ constexpr OpRow kRows[] = {
     {"Squeeze", "", MakeAlias},
     {"Unsqueeze", "", MakeAlias},
     {"Identity", "", MakeAlias},
-    {"Dropout", "", MakeAlias},
+    {"Dropout", "", MakeDropout, Inputs(2)},
     {"Transpose", "", MakeTranspose},
     {"Concat", "", MakeConcat},
     {"Split", "", MakeSplit},
-    {"Slice", "", MakeSlice},
+    {"Slice", "", MakeSlice, Inputs(1, 3, 4)},
     {"DepthToSpace", "", MakeDepthToSpace},
     {"SpaceToDepth", "", MakeSpaceToDepth},
 
-    {"Pad", "", MakePad},
+    {"Pad", "", MakePad, Inputs(1, 3)},
     {"Tile", "", MakeTile},
     {"Trilu", "", MakeTrilu},
-    {"Resize", "", MakeResize},
+    {"Resize", "", MakeResize, Inputs(2, 3)},
 
-    {"ReduceSum", "", MakeReduce},
-    {"ReduceMean", "", MakeReduce},
-    {"ReduceMax", "", MakeReduce},
-    {"ReduceMin", "", MakeReduce},
-    {"ReduceProd", "", MakeReduce},
-    {"ReduceL1", "", MakeReduce},
-    {"ReduceL2", "", MakeReduce},
-    {"ReduceSumSquare", "", MakeReduce},
-    {"ReduceLogSum", "", MakeReduce},
-    {"ReduceLogSumExp", "", MakeReduce},
+    {"ReduceSum", "", MakeReduce, Inputs(1)},
+    {"ReduceMean", "", MakeReduce, Inputs(1)},
+    {"ReduceMax", "", MakeReduce, Inputs(1)},
+    {"ReduceMin", "", MakeReduce, Inputs(1)},
+    {"ReduceProd", "", MakeReduce, Inputs(1)},
+    {"ReduceL1", "", MakeReduce, Inputs(1)},
+    {"ReduceL2", "", MakeReduce, Inputs(1)},
+    {"ReduceSumSquare", "", MakeReduce, Inputs(1)},
+    {"ReduceLogSum", "", MakeReduce, Inputs(1)},
+    {"ReduceLogSumExp", "", MakeReduce, Inputs(1)},
     {"ArgMax", "", MakeArg},
     {"ArgMin", "", MakeArg},
-    {"CumSum", "", MakeCumSum},
+    {"CumSum", "", MakeCumSum, Inputs(1)},
     {"TopK", "", MakeTopK},
 
     {"Gather", "", MakeGather},
@@ -129,12 +137,25 @@ constexpr OpRow kRows[] = {
     {"DequantizeLinear", "com.microsoft", MakeDequantizeLinear},
     {"DynamicQuantizeLinear", "", MakeDynamicQuantizeLinear},
 
-    {"QConv", "octet", MakeQConv},
-    {"QGemm", "octet", MakeQGemm},
+    {"QLinearConv", "", MakeQLinearConv, Inputs(1, 2, 3, 4, 5, 6, 7, 8)},
+    {"QLinearMatMul", "", MakeQLinearMatMul, Inputs(1, 2, 3, 4, 5, 6, 7)},
+    {"ConvInteger", "", MakeConvInteger, Inputs(1, 2, 3)},
+    {"MatMulInteger", "", MakeMatMulInteger, Inputs(1, 3)},
+    {"QGemm", "com.microsoft", MakeContribQGemm, Inputs(1, 2, 3, 4, 5, 6, 7, 8)},
+    {"QLinearAdd", "com.microsoft", MakeContribQLinearBinary, Inputs(1, 2, 4, 5, 6, 7)},
+    {"QLinearMul", "com.microsoft", MakeContribQLinearBinary, Inputs(1, 2, 4, 5, 6, 7)},
+    {"QLinearSigmoid", "com.microsoft", MakeContribQLinearUnary, Inputs(1, 2, 3, 4)},
+    {"QLinearLeakyRelu", "com.microsoft", MakeContribQLinearUnary, Inputs(1, 2, 3, 4)},
+    {"QLinearAveragePool", "com.microsoft", MakeContribQLinearPool, Inputs(1, 2, 3, 4)},
+    {"QLinearGlobalAveragePool", "com.microsoft", MakeContribQLinearPool, Inputs(1, 2, 3, 4)},
+    {"QLinearConcat", "com.microsoft", MakeContribQLinearConcat, kAllButEveryThirdFromTwo},
+
+    {"QConv", "octet", MakeQConv, Inputs(1, 2, 3, 4, 5)},
+    {"QGemm", "octet", MakeQGemm, Inputs(1, 2, 3, 4, 5)},
     {"QAdd", "octet", MakeQAdd},
     {"QAveragePool", "octet", MakeQPool},
     {"QGlobalAveragePool", "octet", MakeQPool},
-    {"QLookup", "octet", MakeQLookup},
+    {"QLookup", "octet", MakeQLookup, Inputs(1)},
 };
 
 }  // namespace

@@ -100,6 +100,12 @@ bool Builder::TypeNode(const Node& node) {
     constants[i] = v.constant.get();
     all_known = all_known && v.constant != nullptr;
   }
+  const OpRow* row = FindImplementation(node.op, node.domain);
+  OCTET_INVARIANT(row != nullptr);
+  for (size_t i = 0; i < node.inputs.size() && i < 32; ++i) {
+    const bool must = (row->known_inputs >> i & 1U) != 0;
+    if (must && node.inputs[i] != kNoValue && constants[i] == nullptr) return false;
+  }
   const std::vector<ValueType> outputs = InferNode(graph_, node, type_ptrs, constants);
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNoValue) continue;

@@ -45,6 +45,21 @@ kernels::ConvProblem ConvProblemOf(const StepRequest& r, const ConvGeometry& g) 
   return p;
 }
 
+void SetPoolWindow(const StepRequest& r, const ConvGeometry& g, kernels::PoolProblem& p) {
+  const kernels::ConvProblem window = ConvProblemOf(r, g);
+  if (window.dilation_h != 1 || window.dilation_w != 1) FailStep(r, "dilations are not supported");
+  p.kernel_h = window.kernel_h;
+  p.kernel_w = window.kernel_w;
+  p.stride_h = window.stride_h;
+  p.stride_w = window.stride_w;
+  p.pad_top = window.pad_top;
+  p.pad_left = window.pad_left;
+  p.pad_bottom = window.pad_bottom;
+  p.pad_right = window.pad_right;
+  p.ceil_mode = r.node->GetInt("ceil_mode", 0) != 0;
+  p.count_include_pad = r.node->GetInt("count_include_pad", 0) != 0;
+}
+
 void RunOnImages(const StepRequest& r, Step& step, const std::vector<size_t>& images,
                  ImageBody body) {
   if (r.outputs[0].shape.rank() == 4) {

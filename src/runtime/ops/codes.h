@@ -27,6 +27,9 @@ void ReportCandidates(Step& step, const std::vector<kernels::Candidate>& candida
 // Geometry of a 2-D (or 1-D: height 1) convolution; without weights and epilogue.
 [[nodiscard]] kernels::ConvProblem ConvProblemOf(const StepRequest& r, const ConvGeometry& g);
 
+// The window, ceil_mode and count_include_pad of an average pool.
+void SetPoolWindow(const StepRequest& r, const ConvGeometry& g, kernels::PoolProblem& p);
+
 // Where kernels want N,H,W,C: declares channels-last layouts for rank-4 values. Values of rank 3
 // are row-major in the plan; these are converted in scratch memory around the kernel. `images` are
 // the inputs that are images; the output is one too. The body gets their memory in that order, then

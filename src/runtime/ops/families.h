@@ -42,7 +42,8 @@ Step MakeLrn(const StepRequest& r);
 Step MakeSoftmax(const StepRequest& r);  // and LogSoftmax
 
 // movement.cc: bytes move or are seen under another shape, whatever they mean
-Step MakeAlias(const StepRequest& r);  // Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout
+Step MakeAlias(const StepRequest& r);  // Reshape, Flatten, Squeeze, Unsqueeze, Identity
+Step MakeDropout(const StepRequest& r);
 Step MakeTranspose(const StepRequest& r);
 Step MakeConcat(const StepRequest& r);
 Step MakeSplit(const StepRequest& r);
@@ -87,12 +88,13 @@ Step MakeQLinearConv(const StepRequest& r);
 Step MakeQLinearMatMul(const StepRequest& r);
 Step MakeConvInteger(const StepRequest& r);
 Step MakeMatMulInteger(const StepRequest& r);
+Step MakeContribQGemm(const StepRequest& r);
 
 // contrib.cc: the integer operators of domain com.microsoft
 Step MakeContribQLinearBinary(const StepRequest& r);
-Step MakeContribQLinearGlobalAveragePool(const StepRequest& r);
+Step MakeContribQLinearUnary(const StepRequest& r);
+Step MakeContribQLinearPool(const StepRequest& r);
 Step MakeContribQLinearConcat(const StepRequest& r);
-Step MakeContribQGemm(const StepRequest& r);
 
 // lowered.cc: domain octet
 Step MakeQConv(const StepRequest& r);

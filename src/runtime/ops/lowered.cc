@@ -171,18 +171,7 @@ Step MakeQPool(const StepRequest& r) {
     return step;
   }
   const ConvGeometry g = ResolvePool(*r.node, x);
-  const kernels::ConvProblem window = ConvProblemOf(r, g);
-  if (window.dilation_h != 1 || window.dilation_w != 1) FailStep(r, "dilations are not supported");
-  p.kernel_h = window.kernel_h;
-  p.kernel_w = window.kernel_w;
-  p.stride_h = window.stride_h;
-  p.stride_w = window.stride_w;
-  p.pad_top = window.pad_top;
-  p.pad_left = window.pad_left;
-  p.pad_bottom = window.pad_bottom;
-  p.pad_right = window.pad_right;
-  p.ceil_mode = r.node->GetInt("ceil_mode", 0) != 0;
-  p.count_include_pad = r.node->GetInt("count_include_pad", 0) != 0;
+  SetPoolWindow(r, g, p);
   const int64_t height = g.spatial == 2 ? g.axes[0].in : 1;
   const int64_t width = g.axes[static_cast<size_t>(g.spatial) - 1].in;
   RunOnImages(r, step, {0}, [=](const StepArgs&, const std::vector<const void*>& in, void* y) {

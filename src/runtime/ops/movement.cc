@@ -38,14 +38,20 @@ Step MakeAlias(const StepRequest& r) {
   Step step = NewStep(r, "octet:alias");
   step.alias = 0;
   if (r.shape(0) == r.outputs[0].shape) Follow(r, step);
-  if (r.outputs.size() > 1 && r.outputs[1].present) {  // Dropout's mask: nothing is dropped
-    step.alias.reset();
-    step.run = [](const StepArgs& a) {
-      const auto bytes = static_cast<size_t>(a.outputs[0].bytes());
-      std::memcpy(a.outputs[0].raw, a.inputs[0].raw, bytes);
-      std::memset(a.outputs[1].raw, 1, static_cast<size_t>(a.outputs[1].bytes()));
-    };
+  return step;
+}
+
+// Inference only: the input as it is, and a mask of ones.
+Step MakeDropout(const StepRequest& r) {
+  if (r.has(2) && (r.constant(2) == nullptr || ConstantScalar(r, 2) != 0)) {
+    FailStep(r, "training_mode is not known to be false");
   }
+  if (r.outputs.size() < 2 || !r.outputs[1].present) return MakeAlias(r);
+  Step step = NewStep(r, "octet:dropout");
+  step.run = [](const StepArgs& a) {
+    std::memcpy(a.outputs[0].raw, a.inputs[0].raw, static_cast<size_t>(a.outputs[0].bytes()));
+    std::memset(a.outputs[1].raw, 1, static_cast<size_t>(a.outputs[1].bytes()));
+  };
   return step;
 }
 

@@ -33,7 +33,8 @@ Split SplitAxes(const StepRequest& r) {
   }
   std::vector<bool> reduce(static_cast<size_t>(x.rank()), false);
   for (int64_t a : axes) reduce[static_cast<size_t>(Axis(r, a, x.rank()))] = true;
-  const auto strides = StridesOf(x, Layout::kPlain);
+  // Read in whatever layout it has; the output is written in logical order.
+  const auto strides = StridesOf(x, r.inputs[0].layout);
   for (int d = 0; d < x.rank(); ++d) {
     const auto i = static_cast<size_t>(d);
     (reduce[i] ? s.reduced : s.kept).push_back(x[d]);
@@ -132,9 +133,11 @@ Step MakeReduce(const StepRequest& r) {
   const Split s = SplitAxes(r);
   const Reduction kind = ReductionOf(r);
   Step step = NewStep(r, "octet:reduce");
+  step.input_layouts[0] = r.inputs[0].layout;
   if (s.nothing &&
       (kind == Reduction::kSum || kind == Reduction::kMean || kind == Reduction::kMax ||
        kind == Reduction::kMin || kind == Reduction::kProd)) {
+    step.output_layouts[0] = r.inputs[0].layout;
     step.alias = 0;
     return step;
   }

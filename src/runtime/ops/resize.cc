@@ -49,7 +49,9 @@ double Source(const StepRequest& r, const Options& o, int64_t i, int64_t in, int
   }
   if (o.transformation == "pytorch_half_pixel") return out > 1 ? (x + 0.5) / scale - 0.5 : 0.0;
   if (o.transformation == "align_corners") {
-    return out > 1 ? x * static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0;
+    // As the operator's tests have it: the resized length is size * scale, whole or not.
+    const double resized = static_cast<double>(in) * scale;
+    return resized > 1 ? x * static_cast<double>(in - 1) / (resized - 1) : 0.0;
   }
   if (o.transformation == "asymmetric") return x / scale;
   FailStep(r, Cat("coordinate_transformation_mode '", o.transformation, "' is not supported"));
