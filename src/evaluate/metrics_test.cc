@@ -109,6 +109,12 @@ TEST(Metrics, SummaryPairsSamples) {
   EXPECT_NEAR(Summarize(Metric::kPsnr, scores).value, 40.0, 1e-9);  // 10 log10(10^2 / 0.01)
 }
 
+TEST(Metrics, UnderscoresAreReadAsHyphens) {
+  EXPECT_EQ(FindMetric("cross-entropy").metric, Metric::kCrossEntropy);
+  EXPECT_EQ(FindMetric("cross_entropy").metric, Metric::kCrossEntropy);
+  EXPECT_EQ(FindMetric("cross_entropy_change").name, "cross-entropy-change");
+}
+
 TEST(Metrics, UnknownNameListsTheChoices) {
   try {
     (void)FindMetric("accuracy");

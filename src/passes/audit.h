@@ -4,7 +4,7 @@
 //
 //   octet         what Lower() fuses
 //   onnxruntime   the node groups of its QDQ selectors (DQ on every input, one Q behind), checked
-//                 against ONNX Runtime 1.31 ; CPU execution provider
+//                 against ONNX Runtime 1.31; CPU execution provider
 //   tensorrt      explicit quantization of TensorRT 10 and 11: signed, zero point 0, float bias
 #pragma once
 
