@@ -1,5 +1,6 @@
 #include "runtime/layout.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/parallel.h"
@@ -7,15 +8,27 @@
 namespace octet {
 namespace {
 
-// y (cols, rows) = transpose of x (rows, cols), in tiles that stay in the first-level cache.
+// y (cols, rows) = transpose of x (rows, cols), for columns [begin, end): their output is
+// contiguous.
 template <typename T>
-void TransposeTile(const T* x, T* y, int64_t rows, int64_t cols, int64_t row_begin,
-                   int64_t row_end) {
-  constexpr int64_t kTile = 32;  // 32 x 32 x 4 bytes: two tiles are 8 KB
-  for (int64_t r0 = row_begin; r0 < row_end; r0 += kTile) {
-    const int64_t r1 = std::min(r0 + kTile, row_end);
-    for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
-      const int64_t c1 = std::min(c0 + kTile, cols);
+void TransposeColumns(const T* x, T* y, int64_t rows, int64_t cols, int64_t begin, int64_t end) {
+  if (rows == 3) {  // RGB into pixels
+    const T* r = x;
+    const T* g = x + cols;
+    const T* b = x + 2 * cols;
+    for (int64_t c = begin; c < end; ++c) {
+      y[3 * c] = r[c];
+      y[3 * c + 1] = g[c];
+      y[3 * c + 2] = b[c];
+    }
+    return;
+  }
+  constexpr int64_t kTile =
+      32;  // 32 x 32 x 4 bytes: two tiles are 8 KB, well within the first-level cache
+  for (int64_t c0 = begin; c0 < end; c0 += kTile) {
+    const int64_t c1 = std::min(c0 + kTile, end);
+    for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
+      const int64_t r1 = std::min(r0 + kTile, rows);
       for (int64_t c = c0; c < c1; ++c) {
         for (int64_t r = r0; r < r1; ++r) y[c * rows + r] = x[r * cols + c];
       }
@@ -28,14 +41,13 @@ void TransposeImages(const void* x, void* y, int64_t images, int64_t rows, int64
   const T* from = static_cast<const T*>(x);
   T* to = static_cast<T*>(y);
   constexpr int64_t kGrain = 1 << 15;  // elements per piece: about 10 us
-  const int64_t grain_rows = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cols));
-  ParallelFor(images * rows, grain_rows, [&](int64_t begin, int64_t end) {
+  ParallelFor(images * cols, std::max<int64_t>(1, kGrain / rows), [&](int64_t begin, int64_t end) {
     while (begin < end) {
-      const int64_t image = begin / rows;
-      const int64_t row = begin % rows;
-      const int64_t count = std::min(end - begin, rows - row);
-      TransposeTile(from + image * rows * cols, to + image * rows * cols, rows, cols, row,
-                    row + count);
+      const int64_t image = begin / cols;
+      const int64_t col = begin % cols;
+      const int64_t count = std::min(end - begin, cols - col);
+      TransposeColumns(from + image * rows * cols, to + image * rows * cols, rows, cols, col,
+                       col + count);
       begin += count;
     }
   });

@@ -100,10 +100,19 @@ Step MakeBatchNormalization(const StepRequest& r) {
     const float* from = a.in<float>(0);
     float* to = a.out<float>(0);
     if (layout == Layout::kChannelsLast) {
-      ParallelFor(images * space, RowGrain(channels), [&](int64_t begin, int64_t end) {
+      // Narrow rows of channels are done several at a time.
+      const int64_t repeat = std::max<int64_t>(1, 256 / channels);
+      const int64_t row = repeat * channels;
+      std::vector<float> scale, shift;
+      for (int64_t i = 0; i < repeat; ++i) {
+        scale.insert(scale.end(), affine.scale.begin(), affine.scale.end());
+        shift.insert(shift.end(), affine.shift.begin(), affine.shift.end());
+      }
+      const int64_t n = images * space * channels;
+      ParallelFor((n + row - 1) / row, RowGrain(row), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-          Affine(from + i * channels, to + i * channels, channels, affine.scale.data(),
-                 affine.shift.data());
+          Affine(from + i * row, to + i * row, std::min(row, n - i * row), scale.data(),
+                 shift.data());
         }
       });
       return;
