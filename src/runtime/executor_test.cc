@@ -313,12 +313,25 @@ TEST(Executor, InPlaceStepsDoNotHarmValuesStillNeeded) {
 
 TEST(Executor, ResidualThatIsReadAgainIsNotOverwritten) {
   TestGraph g;
-  const ValueId in = g.Input({1, 1, 2, 2});
+  const ValueId in = g.Input({1, 4, 6, 6});
   const ValueId x2 = g.Op("Add", {in, in});
-  const ValueId conv = g.Op("Conv", {x2, g.Constant(Floats({1, 1, 1, 1}, {3}))});
-  g.Output(g.Op("Add", {conv, x2}));  // 3 * 2x + 2x
-  const Tensor x = Floats({1, 1, 2, 2}, {1, 2, 3, 4});
-  EXPECT_THAT(Values(g.Run({&x})[0]), ElementsAre(8, 16, 24, 32));
+  const Tensor w = Noise({4, 4, 3, 3}, 2);
+  const ValueId conv =
+      g.Op("Conv", {x2, g.Constant(w.Clone())}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+  g.Output(
+      g.Op("Add", {conv, x2}));  // the residual is the convolution's own input, and both end here
+  const Tensor x = Noise({1, 4, 6, 6}, 1);
+  Tensor twice = x.Clone();
+  for (float& v : twice.mutable_data<float>()) v += v;
+  const auto conv_only = NaiveConv(twice, w, nullptr, 1, 1, 1, 1);
+  const auto y = g.Run({&x});
+  for (size_t i = 0; i < conv_only.size(); ++i) {
+    // 36 products below 64 in size, each sum rounded.
+    ASSERT_NEAR(static_cast<double>(y[0].data<float>()[i]),
+                conv_only[i] + static_cast<double>(twice.data<float>()[i]),
+                36 * 36 * 64 * std::ldexp(1.0, -24))
+        << i;
+  }
 }
 
 TEST(Executor, PlansPerShapeAndComputedShapesAreKnown) {

@@ -142,6 +142,14 @@ TEST(FloatOps, PoolingByHand) {
   padded["count_include_pad"] = int64_t{1};
   EXPECT_THAT(Values(RunOp("AveragePool", One(x.Clone()), padded)[0]),
               ElementsAre(0.25F, 1.25F, 2.75F, 7));
+  // The last window reaches past the end padding: that part is not counted.
+  EXPECT_THAT(Values(RunOp("AveragePool", One(Floats({1, 1, 1, 4}, {1, 2, 3, 4})),
+                           {{"kernel_shape", I{1, 3}},
+                            {"strides", I{1, 3}},
+                            {"pads", I{0, 0, 0, 1}},
+                            {"ceil_mode", int64_t{1}},
+                            {"count_include_pad", int64_t{1}}})[0]),
+              ElementsAre(2, 2));
   const auto with_indices = RunOp("MaxPool", One(x.Clone()), window, 2);
   EXPECT_THAT(Values<int64_t>(with_indices[1]), ElementsAre(0, 2, 6, 8));
 }
