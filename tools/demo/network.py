@@ -1,7 +1,8 @@
-"""The demo's network: ordinary residual blocks (ReLU) first, MobileNet's depthwise blocks (ReLU6) after them.
+"""The demo's network: ordinary residual blocks (ReLU), then MobileNet's depthwise blocks (ReLU6).
 
-Both kinds are there on purpose: residual additions, strided projections, depthwise convolutions, bounded and
-unbounded activations and linear bottlenecks are what a quantizer of image classifiers has to get right.
+Both kinds are there on purpose: residual additions, strided projections, depthwise convolutions,
+bounded and unbounded activations and linear bottlenecks are what a quantizer of image classifiers
+has to get right.
 Input (N,3,96,96) float, RGB, x/127.5 - 1. Output (N,20) logits.
 """
 
@@ -16,7 +17,9 @@ class ConvNorm(nn.Module):
 
     def __init__(self, inputs, outputs, kernel, stride=1, groups=1, activation=""):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.norm = nn.BatchNorm2d(outputs)
         self.activation = activation
 
@@ -28,7 +31,7 @@ class ConvNorm(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, added, then ReLU; a 1x1 projection where the shape changes."""
+    """Two 3x3 convolutions beside a shortcut (1x1 where the shape changes), added, then ReLU."""
 
     def __init__(self, inputs, outputs, stride=1):
         super().__init__()
@@ -55,7 +58,7 @@ class Separable(nn.Module):
 
 
 class Inverted(nn.Module):
-    """MobileNetV2's block: widen, depthwise 3x3, narrow linearly; added to its input where the shapes agree."""
+    """MobileNetV2's block: widen, depthwise 3x3, narrow; added to its input if the shapes agree."""
 
     def __init__(self, inputs, outputs, wide, stride=1):
         super().__init__()
@@ -74,18 +77,20 @@ class DemoNet(nn.Module):
 
     def __init__(self, classes):
         super().__init__()
-        self.body = nn.ModuleDict({
-            "stem": ConvNorm(3, 16, 3, 2, activation="relu"),     # (N,16,48,48)
-            "separable1": Separable(16, 16),
-            "residual1": Residual(16, 16),
-            "residual2": Residual(16, 48, 2),                     # (N,48,24,24)
-            "inverted1": Inverted(48, 48, 192),
-            "inverted2": Inverted(48, 80, 192, 2),                # (N,80,12,12)
-            "inverted3": Inverted(80, 80, 320),
-            "inverted4": Inverted(80, 112, 320, 2),               # (N,112,6,6)
-            "inverted5": Inverted(112, 112, 336),
-            "head": ConvNorm(112, 192, 1, activation="relu6"),
-        })
+        self.body = nn.ModuleDict(
+            {
+                "stem": ConvNorm(3, 16, 3, 2, activation="relu"),  # (N,16,48,48)
+                "separable1": Separable(16, 16),
+                "residual1": Residual(16, 16),
+                "residual2": Residual(16, 48, 2),  # (N,48,24,24)
+                "inverted1": Inverted(48, 48, 192),
+                "inverted2": Inverted(48, 80, 192, 2),  # (N,80,12,12)
+                "inverted3": Inverted(80, 80, 320),
+                "inverted4": Inverted(80, 112, 320, 2),  # (N,112,6,6)
+                "inverted5": Inverted(112, 112, 336),
+                "head": ConvNorm(112, 192, 1, activation="relu6"),
+            }
+        )
         self.classifier = nn.Linear(192, classes)
 
     def forward(self, x):
