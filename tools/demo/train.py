@@ -2,11 +2,11 @@
 
   train.py --data train.npz --out weights.pt
 
-The pictures grow during training, as SCHEDULE says: the network has no fixed input size, learns the
-same shapes from smaller pictures, and does so in a fraction of the time. What is judged and
-written, after every epoch, is the running average of the weights, which is steadier than the weights
-themselves. It is judged on the last --validation pictures of the set, which are not learned from;
-the committed held-out pictures are never looked at.
+The pictures grow during training, as SCHEDULE says: the network has no fixed input size, learns
+the same shapes from smaller pictures, and does so in a fraction of the time. What is judged and
+written, after every epoch, is the running average of the weights, which is steadier than the
+weights themselves. It is judged on the last --validation pictures of the set, which are not
+learned from; the committed held-out pictures are never looked at.
 """
 
 import argparse
