@@ -42,6 +42,12 @@ void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {
   app->add_option("--layout", data.layout, "auto, nchw, nhwc")->group(kGroup);
 }
 
+void AddNoiseOption(CLI::App* app, DataOptions& data) {
+  app->add_flag("--allow-noise", data.allow_noise,
+                "Calibrate also where every image is noise (neighbouring pixels uncorrelated)")
+      ->group("Data");
+}
+
 namespace {
 
 struct ExitCodeRow {

@@ -43,6 +43,8 @@ Command AddInfo(CLI::App& root, Common& common);
 void AddCommonOptions(CLI::App* app, Common& common);
 // --data, --preset, --samples, --skip, --resize, ...
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required);
+// --allow-noise, for what calibrates.
+void AddNoiseOption(CLI::App* app, DataOptions& data);
 
 inline constexpr int kExitCheckFailed = 7;
 [[nodiscard]] int ExitCodeOf(ErrorCode code);

@@ -34,8 +34,8 @@ Command AddEval(CLI::App& root, Common& common) {
       "Examples:\n  octet eval mobilenet.onnx --data photos/ --preset imagenet-tf --metric "
       "top1,top5\n"
       "  octet eval int8.onnx --against float.onnx --data photos/ --preset imagenet-tf --skip 64\n"
-      "Metrics: top1, top5, cross_entropy (labels); kl, agreement, psnr, cosine (--against);\n"
-      "top1_change, top5_change, cross_entropy_change (both, paired). Default: all that are "
+      "Metrics: top1, top5, cross-entropy (labels); kl, agreement, psnr, cosine (--against);\n"
+      "top1-change, top5-change, cross-entropy-change (both, paired). Default: all that are "
       "possible.\n"
       "A quantized model runs on the INT8 kernels; --fake runs its quantizers in float.");
   struct Args {

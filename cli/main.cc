@@ -1,8 +1,28 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <exception>
 
 #include "command.h"
+
+namespace {
+
+// What CLI11 would report as a missing subcommand, without the word.
+bool IsUnknownCommand(const std::vector<octet::cli::Command>& commands, const std::string& word) {
+  return !word.starts_with('-') &&
+         std::none_of(commands.begin(), commands.end(),
+                      [&](const auto& command) { return command.app->get_name() == word; });
+}
+
+std::string CommandNames(const std::vector<octet::cli::Command>& commands) {
+  std::string names;
+  for (const auto& command : commands) {
+    names += (names.empty() ? "" : ", ") + command.app->get_name();
+  }
+  return names;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace octet::cli;
@@ -21,6 +41,11 @@ int main(int argc, char** argv) {
       AddDemo(root, common),    AddInfo(root, common)};
   for (const Command& command : commands) AddCommonOptions(command.app, common);
 
+  if (argc > 1 && IsUnknownCommand(commands, argv[1])) {
+    fmt::print(stderr, "octet: error: unknown command '{}'; expected one of {}\n", argv[1],
+               CommandNames(commands));
+    return ExitCodeOf(octet::ErrorCode::kInvalidArgument);
+  }
   try {
     root.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

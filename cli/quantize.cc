@@ -19,10 +19,15 @@ Json ToJson(const QuantizeResult& r) {
   for (const auto& s : r.smoothing) {
     Json table = Json::array();
     for (size_t i = 0; i < s.alphas.size(); ++i) {
-      table.push_back({{"alpha", Number(static_cast<double>(s.alphas[i]))}, {"error", Number(s.errors[i])}});
+      table.push_back(
+          {{"alpha", Number(static_cast<double>(s.alphas[i]))}, {"error", Number(s.errors[i])}});
     }
-    smoothing.push_back({{"group", s.group}, {"producers", s.producers}, {"consumers", s.consumers},
-                         {"applied", s.applied}, {"alpha", Number(static_cast<double>(s.chosen))}, {"table", table}});
+    smoothing.push_back({{"group", s.group},
+                         {"producers", s.producers},
+                         {"consumers", s.consumers},
+                         {"applied", s.applied},
+                         {"alpha", Number(static_cast<double>(s.chosen))},
+                         {"table", table}});
   }
   j["smoothing"] = smoothing;
   Json skipped = Json::array();
@@ -30,19 +35,29 @@ Json ToJson(const QuantizeResult& r) {
   j["not_smoothed"] = skipped;
   Json layers = Json::array();
   for (const auto& l : r.layers) {
-    layers.push_back({{"node", l.node}, {"op", l.op}, {"weight_scale_min", l.weight_scale_min},
-                      {"weight_scale_max", l.weight_scale_max}, {"dead_channels", l.dead_channels},
-                      {"raised_scales", l.raised_scales}, {"bias_shift", l.bias_shift}});
+    layers.push_back({{"node", l.node},
+                      {"op", l.op},
+                      {"weight_scale_min", l.weight_scale_min},
+                      {"weight_scale_max", l.weight_scale_max},
+                      {"dead_channels", l.dead_channels},
+                      {"raised_scales", l.raised_scales},
+                      {"bias_shift", l.bias_shift}});
   }
   j["layers"] = layers;
   Json activations = Json::array();
   for (const auto& a : r.activations) {
-    activations.push_back({{"value", a.value}, {"lo", a.lo}, {"hi", a.hi}, {"scale", a.scale},
-                           {"zero_point", a.zero_point}, {"method", a.method}, {"clipped", a.clipped_fraction}});
+    activations.push_back({{"value", a.value},
+                           {"lo", a.lo},
+                           {"hi", a.hi},
+                           {"scale", a.scale},
+                           {"zero_point", a.zero_point},
+                           {"method", a.method},
+                           {"clipped", a.clipped_fraction}});
   }
   j["activations"] = activations;
   Json kept = Json::array();
-  for (const auto& k : r.kept_float) kept.push_back({{"node", k.node}, {"op", k.op}, {"reason", k.text}});
+  for (const auto& k : r.kept_float)
+    kept.push_back({{"node", k.node}, {"op", k.op}, {"reason", k.text}});
   j["kept_float"] = kept;
   j["warnings"] = r.warnings;
   return j;
@@ -50,7 +65,9 @@ Json ToJson(const QuantizeResult& r) {
 
 namespace {
 
-std::string AlphaName(float alpha) { return std::isnan(alpha) ? "-" : fmt::format("{:.2f}", alpha); }
+std::string AlphaName(float alpha) {
+  return std::isnan(alpha) ? "-" : fmt::format("{:.2f}", alpha);
+}
 
 // Errors at every α, a line per group: the curve that the choice was made from.
 void PrintSmoothing(const QuantizeResult& r) {
@@ -61,7 +78,8 @@ void PrintSmoothing(const QuantizeResult& r) {
   for (const auto& s : r.smoothing) {
     if (s.alphas.size() > longest->alphas.size()) longest = &s;
   }
-  for (float a : longest->alphas) header.push_back(std::isnan(a) ? "none" : fmt::format("{:.2f}", a).substr(1));
+  for (float a : longest->alphas)
+    header.push_back(std::isnan(a) ? "none" : fmt::format("{:.2f}", a).substr(1));
   header.emplace_back("alpha");
   Table table(std::move(header));
   for (const auto& s : r.smoothing) {
@@ -91,19 +109,25 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
     for (const auto& s : r.not_smoothed) fmt::print("not smoothed: {}: {}\n", s.node, s.text);
     Table table({"node", "op", "weight scales", "dead", "raised", "bias shift"}, {0, 1});
     for (const auto& l : r.layers) {
-      table.Add({Shorten(l.node, 40), l.op, fmt::format("{:.3g}..{:.3g}", l.weight_scale_min, l.weight_scale_max),
-                 fmt::format("{}", l.dead_channels), fmt::format("{}", l.raised_scales), fmt::format("{:.3g}", l.bias_shift)});
+      table.Add({Shorten(l.node, 40), l.op,
+                 fmt::format("{:.3g}..{:.3g}", l.weight_scale_min, l.weight_scale_max),
+                 fmt::format("{}", l.dead_channels), fmt::format("{}", l.raised_scales),
+                 fmt::format("{:.3g}", l.bias_shift)});
     }
     table.Print();
     Table ranges({"value", "range", "scale", "zero point", "estimator", "clipped"}, {0, 4});
     for (const auto& a : r.activations) {
-      ranges.Add({Shorten(a.value, 40), fmt::format("{:.4g}..{:.4g}", a.lo, a.hi), fmt::format("{:.4g}", a.scale),
-                  fmt::format("{}", a.zero_point), a.method, fmt::format("{:.4f} %", 100 * a.clipped_fraction)});
+      ranges.Add({Shorten(a.value, 40), fmt::format("{:.4g}..{:.4g}", a.lo, a.hi),
+                  fmt::format("{:.4g}", a.scale), fmt::format("{}", a.zero_point), a.method,
+                  fmt::format("{:.4f} %", 100 * a.clipped_fraction)});
     }
     ranges.Print();
   }
-  fmt::print("{} samples; {} BatchNorm folded; {} of {} channel groups smoothed ({} inputs not smoothable), {} equalized\n",
-             r.samples, r.folded_batchnorm.size(), applied, r.smoothing.size(), r.not_smoothed.size(), r.equalized_groups);
+  fmt::print(
+      "{} samples; {} BatchNorm folded; {} of {} channel groups smoothed ({} inputs not "
+      "smoothable), {} equalized\n",
+      r.samples, r.folded_batchnorm.size(), applied, r.smoothing.size(), r.not_smoothed.size(),
+      r.equalized_groups);
   int64_t dead = 0, raised = 0;
   for (const auto& l : r.layers) {
     dead += l.dead_channels;
@@ -113,14 +137,18 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
   if (raised > 0) fmt::print("{} weight scales raised so that the int32 bias fits\n", raised);
   for (const auto& k : r.kept_float) fmt::print("stays float: {} '{}': {}\n", k.op, k.node, k.text);
   for (const auto& w : r.warnings) fmt::print("warning: {}\n", w);
-  fmt::print("{} operators quantized, {:.1f} % of the multiply-adds in INT8, in {:.1f} s; the float model moved by {:.2g} of its range\n",
-             r.layers.size(), 100 * r.macs_int8_fraction, r.seconds, r.float_difference);
+  fmt::print(
+      "{} operators quantized, {:.1f} % of the multiply-adds in INT8, in {:.1f} s; the float model "
+      "moved by {:.2g} of its range\n",
+      r.layers.size(), 100 * r.macs_int8_fraction, r.seconds, r.float_difference);
 }
 
 Command AddCalibrate(CLI::App& root, Common& common) {
-  auto* app = root.add_subcommand("calibrate", "Activation statistics of a float model, as a mergeable file");
+  auto* app = root.add_subcommand("calibrate",
+                                  "Activation statistics of a float model, as a mergeable file");
   app->footer(
-      "Examples:\n  octet calibrate model.onnx --data photos/ --preset imagenet-torch -o stats.safetensors\n"
+      "Examples:\n  octet calibrate model.onnx --data photos/ --preset imagenet-torch -o "
+      "stats.safetensors\n"
       "  octet calibrate --merge a.safetensors b.safetensors -o all.safetensors");
   struct Args {
     std::string model, output, recipe = "default";
@@ -132,41 +160,51 @@ Command AddCalibrate(CLI::App& root, Common& common) {
   auto* model = app->add_option("MODEL", a->model, "ONNX file");
   app->add_option("-o,--output", a->output, "Statistics file to write")->required();
   app->add_option("--recipe", a->recipe, "Preset or YAML file: decides which values are watched");
-  app->add_option("--batch", a->batch, "Samples per run; the statistics do not depend on it")->check(CLI::PositiveNumber);
+  app->add_option("--batch", a->batch, "Samples per run; the statistics do not depend on it")
+      ->check(CLI::PositiveNumber);
   auto* merge = app->add_option("--merge", a->merge, "Statistics files to merge instead");
   merge->excludes(model);
   AddDataOptions(app, a->data, false);
-  return {app, [=, &common] {
-            if (!a->merge.empty()) {
-              MergeStatistics(a->merge, a->output);
-              if (common.json) {
-                PrintJson({{"output", a->output}, {"merged", a->merge.size()}});
-              } else {
-                fmt::print("{} files merged into {}\n", a->merge.size(), a->output);
-              }
-              return 0;
-            }
-            if (a->model.empty() || a->data.path.empty()) {
-              throw Error(ErrorCode::kInvalidArgument, "calibrate: expected MODEL and --data, or --merge");
-            }
-            RunOptions options{common.threads, TerminalProgress()};
-            const int64_t samples = Calibrate(Model::Load(a->model), a->data, Recipe::Load(a->recipe), a->output, a->batch, options);
-            if (common.json) {
-              PrintJson({{"output", a->output}, {"samples", samples}});
-            } else {
-              fmt::print("statistics of {} samples in {}\n", samples, a->output);
-            }
-            return 0;
-          }};
+  AddNoiseOption(app, a->data);
+  return {
+      app, [=, &common] {
+        if (!a->merge.empty()) {
+          MergeStatistics(a->merge, a->output);
+          if (common.json) {
+            PrintJson({{"output", a->output}, {"merged", a->merge.size()}});
+          } else {
+            fmt::print("{} files merged into {}\n", a->merge.size(), a->output);
+          }
+          return 0;
+        }
+        if (a->model.empty() || a->data.path.empty()) {
+          throw Error(ErrorCode::kInvalidArgument,
+                      "calibrate: expected MODEL and --data, or --merge");
+        }
+        RunOptions options{common.threads, TerminalProgress()};
+        const CalibrateResult result = Calibrate(
+            Model::Load(a->model), a->data, Recipe::Load(a->recipe), a->output, a->batch, options);
+        if (common.json) {
+          PrintJson(
+              {{"output", a->output}, {"samples", result.samples}, {"warnings", result.warnings}});
+        } else {
+          for (const auto& w : result.warnings) fmt::print("warning: {}\n", w);
+          fmt::print("statistics of {} samples in {}\n", result.samples, a->output);
+        }
+        return 0;
+      }};
 }
 
 Command AddQuantize(CLI::App& root, Common& common) {
   auto* app = root.add_subcommand("quantize", "Quantize a float ONNX model to a QDQ ONNX model");
   app->footer(
-      "Examples:\n  octet quantize mobilenet.onnx --data photos/ --preset imagenet-tf --samples 64 -o mobilenet_int8.onnx\n"
+      "Examples:\n  octet quantize mobilenet.onnx --data photos/ --preset imagenet-tf --samples 64 "
+      "-o mobilenet_int8.onnx\n"
       "  octet quantize resnet.onnx --data calib.npy --target tensorrt -o resnet_trt.onnx\n"
-      "  octet quantize model.onnx --data photos/ --recipe my.yaml --save-stage smooth=smooth.onnx -o out.onnx\n"
-      "Recipes: default, accurate (empirical bias correction), fast (no smoothing), naive (per-tensor minmax),\n"
+      "  octet quantize model.onnx --data photos/ --recipe my.yaml --save-stage smooth=smooth.onnx "
+      "-o out.onnx\n"
+      "Recipes: default, fast (no smoothing, analytic bias correction), naive (per-tensor "
+      "minmax),\n"
       "or a YAML file; --print-recipe shows the effective one.");
   struct Args {
     std::string model, output, recipe = "default", target, statistics;
@@ -179,44 +217,55 @@ Command AddQuantize(CLI::App& root, Common& common) {
   auto* output = app->add_option("-o,--output", a->output, "ONNX file to write");
   app->add_option("--recipe", a->recipe, "Preset or YAML file");
   app->add_option("--target", a->target, "octet, onnxruntime or tensorrt; overrides the recipe's");
-  app->add_option("--stats", a->statistics, "Statistics of octet calibrate instead of running the data");
-  app->add_option("--save-stage", a->stages, "NAME=FILE.onnx: the graph after fold, equalize, smooth, quantize or lower");
-  auto* print = app->add_flag("--print-recipe", a->print_recipe, "Print the effective recipe and stop");
+  app->add_option("--stats", a->statistics,
+                  "Statistics of octet calibrate instead of running the data");
+  app->add_option("--save-stage", a->stages,
+                  "NAME=FILE.onnx: the graph after fold, equalize, smooth, quantize or lower");
+  auto* print =
+      app->add_flag("--print-recipe", a->print_recipe, "Print the effective recipe and stop");
   app->add_flag("--all", a->all, "Print every layer, range and the smoothing table");
   AddDataOptions(app, a->data, false);
-  return {app, [=, &common] {
-            Recipe recipe = Recipe::Load(a->recipe);
-            if (!a->target.empty()) recipe.target = a->target;
-            recipe.Check();
-            if (print->count() > 0) {
-              fmt::print("{}", recipe.ToYaml());
-              return 0;
-            }
-            if (output->count() == 0) throw Error(ErrorCode::kInvalidArgument, "quantize: expected -o OUT.onnx");
-            QuantizeOptions options;
-            options.threads = common.threads;
-            options.progress = TerminalProgress();
-            options.statistics = a->statistics;
-            for (const std::string& s : a->stages) {
-              const auto equals = s.find('=');
-              if (equals == std::string::npos || equals + 1 == s.size()) {
-                throw Error(ErrorCode::kInvalidArgument, "--save-stage " + s + ": expected NAME=FILE.onnx");
-              }
-              options.stages.emplace_back(s.substr(0, equals), s.substr(equals + 1));
-            }
-            const Model model = Model::Load(a->model);
-            const auto [quantized, result] = Quantize(model, a->data, recipe, options);
-            quantized.Save(a->output, {{"octet.manifest", ManifestOf(model, a->data, recipe, result)}});
-            if (common.json) {
-              Json j = ToJson(result);
-              j["output"] = a->output;
-              PrintJson(j);
-            } else {
-              PrintQuantize(result, a->all);
-              fmt::print("wrote {}\n", a->output);
-            }
-            return 0;
-          }};
+  AddNoiseOption(app, a->data);
+  return {
+      app, [=, &common] {
+        Recipe recipe = Recipe::Load(a->recipe);
+        if (!a->target.empty()) recipe.target = a->target;
+        recipe.Check();
+        if (print->count() > 0) {
+          fmt::print("{}", recipe.ToYaml());
+          return 0;
+        }
+        if (a->data.path.empty() && a->statistics.empty()) {
+          throw Error(ErrorCode::kInvalidArgument, "quantize: expected --data, or --stats");
+        }
+        if (output->count() == 0) {
+          throw Error(ErrorCode::kInvalidArgument, "quantize: expected -o OUT.onnx");
+        }
+        QuantizeOptions options;
+        options.threads = common.threads;
+        options.progress = TerminalProgress();
+        options.statistics = a->statistics;
+        for (const std::string& s : a->stages) {
+          const auto equals = s.find('=');
+          if (equals == std::string::npos || equals + 1 == s.size()) {
+            throw Error(ErrorCode::kInvalidArgument,
+                        "--save-stage " + s + ": expected NAME=FILE.onnx");
+          }
+          options.stages.emplace_back(s.substr(0, equals), s.substr(equals + 1));
+        }
+        const Model model = Model::Load(a->model);
+        const auto [quantized, result] = Quantize(model, a->data, recipe, options);
+        quantized.Save(a->output, {{"octet.manifest", ManifestOf(model, a->data, recipe, result)}});
+        if (common.json) {
+          Json j = ToJson(result);
+          j["output"] = a->output;
+          PrintJson(j);
+        } else {
+          PrintQuantize(result, a->all);
+          fmt::print("wrote {}\n", a->output);
+        }
+        return 0;
+      }};
 }
 
 }  // namespace octet::cli

@@ -2,20 +2,26 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "command.h"
 
 namespace octet::cli {
 namespace {
 
-// A value's name as a file name.
-std::string FileName(const std::string& value) {
+constexpr size_t kLongestFileName = 200;  // file systems allow 255 bytes, and ".npy" comes on top
+
+// A value's name as a file name that none of `taken` has.
+std::string FileName(const std::string& value, std::set<std::string>& taken) {
   std::string name;
-  for (char c : value)
-    name += std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_'
-                ? c
-                : '_';
-  return name + ".npy";
+  for (char c : value.substr(0, kLongestFileName)) {
+    const bool plain =
+        std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_';
+    name += plain ? c : '_';
+  }
+  std::string unique = name;
+  for (int i = 2; !taken.insert(unique).second; ++i) unique = fmt::format("{}_{}", name, i);
+  return unique + ".npy";
 }
 
 struct Job {
@@ -34,8 +40,10 @@ Json WriteArrays(const std::string& folder, const std::vector<Array>& arrays, si
   if (error)
     throw Error(ErrorCode::kIo, "cannot make the folder '" + folder + "': " + error.message());
   Json written = Json::array();
+  std::set<std::string> taken;
   for (size_t i = begin; i < end; ++i) {
-    const std::string path = (std::filesystem::path(folder) / FileName(arrays[i].name)).string();
+    const std::string path =
+        (std::filesystem::path(folder) / FileName(arrays[i].name, taken)).string();
     WriteNpyArray(path, arrays[i]);
     written.push_back({{"name", arrays[i].name}, {"file", path}});
   }
@@ -61,7 +69,8 @@ Json RunJob(const Job& job) {
   if (!job.output_dir.empty()) written = WriteArrays(job.output_dir, arrays, 0, outputs);
   if (!job.dump_codes.empty()) {
     const Json codes = WriteArrays(job.dump_codes, arrays, outputs, arrays.size());
-    std::ofstream(std::filesystem::path(job.dump_codes) / "codes.json") << codes.dump(1) << "\n";
+    WriteText((std::filesystem::path(job.dump_codes) / "codes.json").string(),
+              codes.dump(1) + "\n");
   }
   return written;
 }

@@ -53,9 +53,10 @@ struct DataOptions {
   std::string path;
   std::string preset;  // none | unit | imagenet-torch | imagenet-tf
   std::string resize, crop, mean, std, scale, order, layout;
-  std::string labels;    // integer .npy of one label per sample
-  int64_t skip = 0;      // samples left out at the beginning
-  int64_t samples = -1;  // how many are taken; -1: all
+  std::string labels;        // integer .npy of one label per sample
+  int64_t skip = 0;          // samples left out at the beginning
+  int64_t samples = -1;      // how many are taken; -1: all
+  bool allow_noise = false;  // calibrate on images of noise, which is refused otherwise
 };
 
 struct RunOptions {
@@ -74,9 +75,10 @@ struct QuantizeOptions : RunOptions {
 
 [[nodiscard]] InspectResult Inspect(const Model& model);
 
-// Statistics of the float model's values, into a mergeable file. Returns the number of samples.
-int64_t Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
-                  const std::string& output, int64_t batch = 1, const RunOptions& options = {});
+// Statistics of the float model's values, into a mergeable file.
+CalibrateResult Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
+                          const std::string& output, int64_t batch = 1,
+                          const RunOptions& options = {});
 // Merges statistics files exactly; the order does not matter.
 void MergeStatistics(const std::vector<std::string>& inputs, const std::string& output);
 
@@ -96,7 +98,7 @@ void MergeStatistics(const std::vector<std::string>& inputs, const std::string& 
 // Names of the outputs of all QuantizeLinear nodes, in execution order.
 [[nodiscard]] std::vector<std::string> QuantizedValues(const Model& model);
 
-// Metrics: top1, top5, cross_entropy, kl, agreement, psnr, cosine. `reference` is the float model
+// Metrics: top1, top5, cross-entropy, kl, agreement, psnr, cosine. `reference` is the float model
 // for those that compare. `lower`: run QDQ models on the INT8 kernels rather than as fake
 // quantization.
 struct EvalOptions : RunOptions {
@@ -148,6 +150,8 @@ class Session {
 };
 [[nodiscard]] Array ReadNpyArray(const std::string& path);
 void WriteNpyArray(const std::string& path, const Array& array);
+// A file of text, whole or not at all.
+void WriteText(const std::string& path, const std::string& text);
 
 // A copy of the model with outlier channels that leave its function as it is: `count` channels of
 // every group that allows it are multiplied by `factor` where they are made and divided where they

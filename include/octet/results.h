@@ -81,6 +81,11 @@ struct QuantizeResult {
                                 // equalization, over the output range
 };
 
+struct CalibrateResult {
+  int64_t samples = 0;
+  std::vector<std::string> warnings;
+};
+
 // A figure with its 95 % interval.
 struct Interval {
   double value = 0, lo = 0, hi = 0;
@@ -89,8 +94,8 @@ struct Interval {
 struct EvalResult {
   int64_t samples = 0;
   bool has_labels = false, has_reference = false;
-  // By name: top1, top5, cross_entropy (labels); kl, agreement, psnr, cosine (against a reference);
-  // top1_change, top5_change, cross_entropy_change (labels and reference, paired).
+  // By name: top1, top5, cross-entropy (labels); kl, agreement, psnr, cosine (against a reference);
+  // top1-change, top5-change, cross-entropy-change (labels and reference, paired).
   std::map<std::string, Interval> metrics;
   double seconds = 0;
 };

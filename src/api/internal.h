@@ -7,6 +7,7 @@
 
 namespace octet {
 
+[[nodiscard]] Preprocess PreprocessOf(const DataOptions& options);
 [[nodiscard]] Dataset OpenData(const Graph& graph, const DataOptions& options);
 
 }  // namespace octet

@@ -1,5 +1,3 @@
-#include <oneapi/dnnl/dnnl.h>
-
 #include <cmath>
 #include <random>
 
@@ -17,6 +15,7 @@
 #include "passes/simplify.h"
 #include "quantize/calibration.h"
 #include "quantize/road.h"
+#include "runtime/onednn_version.h"
 
 namespace octet {
 
@@ -35,16 +34,20 @@ void Model::Save(const std::string& onnx_path,
   WriteOnnx(*graph_, onnx_path, options);
 }
 
+Preprocess PreprocessOf(const DataOptions& options) {
+  return MakePreprocess({.preset = options.preset,
+                         .resize = options.resize,
+                         .crop = options.crop,
+                         .mean = options.mean,
+                         .std = options.std,
+                         .scale = options.scale,
+                         .order = options.order,
+                         .layout = options.layout});
+}
+
 Dataset OpenData(const Graph& graph, const DataOptions& options) {
   DatasetOptions dataset;
-  dataset.preprocess = MakePreprocess({.preset = options.preset,
-                                       .resize = options.resize,
-                                       .crop = options.crop,
-                                       .mean = options.mean,
-                                       .std = options.std,
-                                       .scale = options.scale,
-                                       .order = options.order,
-                                       .layout = options.layout});
+  dataset.preprocess = PreprocessOf(options);
   dataset.labels = options.labels;
   Dataset data = Dataset::Open(options.path, InputSpecs(graph), dataset);
   if (options.skip == 0 && options.samples < 0) return data;
@@ -110,8 +113,7 @@ SystemInfo GetSystemInfo() {
   info.isa = IsaName(ActiveIsa());
   for (Isa isa : SupportedIsas()) info.supported_isas.emplace_back(IsaName(isa));
   info.compiler = __VERSION__;
-  const dnnl_version_t* dnnl = dnnl_version();
-  info.onednn = Cat(dnnl->major, ".", dnnl->minor, ".", dnnl->patch);
+  info.onednn = OneDnnVersion();
   info.cores = HardwareThreads();
   return info;
 }

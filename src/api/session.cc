@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/parallel.h"
 #include "files/npy.h"
 #include "octet/octet.h"
@@ -60,21 +61,28 @@ Session& Session::operator=(Session&&) noexcept = default;
 std::vector<Array> Session::Run(const std::vector<Array>& inputs) const {
   const Graph& graph = impl_->executor.graph();
   const ThreadScope scope(impl_->threads);
+  for (const Array& a : inputs) {
+    const ValueId v = graph.Find(a.name);
+    if (v != kNoValue &&
+        std::find(graph.inputs.begin(), graph.inputs.end(), v) != graph.inputs.end()) {
+      continue;
+    }
+    std::string names;
+    for (ValueId input : graph.inputs) {
+      names += Cat(names.empty() ? "'" : ", '", graph.value(input).name, "'");
+    }
+    Fail(ErrorCode::kInvalidArgument, "run: the model has no input '", a.name,
+         "'; its inputs: ", names);
+  }
   std::vector<TensorView> views;
   for (ValueId v : graph.inputs) {
     const std::string& name = graph.value(v).name;
     const auto it =
         std::find_if(inputs.begin(), inputs.end(), [&](const Array& a) { return a.name == name; });
-    if (it == inputs.end())
+    if (it == inputs.end()) {
       Fail(ErrorCode::kInvalidArgument, "run: input '", name, "' was not given");
-    views.push_back(ViewOf(*it));
-  }
-  for (const Array& a : inputs) {
-    const ValueId v = graph.Find(a.name);
-    if (v == kNoValue ||
-        std::find(graph.inputs.begin(), graph.inputs.end(), v) == graph.inputs.end()) {
-      Fail(ErrorCode::kInvalidArgument, "run: the model has no input '", a.name, "'");
     }
+    views.push_back(ViewOf(*it));
   }
   std::map<ValueId, Array> tapped;
   const auto outputs = impl_->executor.Run(views, [&](ValueId v, const TensorView& view) {
@@ -94,5 +102,7 @@ Array ReadNpyArray(const std::string& path) {
 }
 
 void WriteNpyArray(const std::string& path, const Array& array) { WriteNpy(path, ViewOf(array)); }
+
+void WriteText(const std::string& path, const std::string& text) { WriteFileAtomic(path, text); }
 
 }  // namespace octet

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -65,8 +66,10 @@ std::string ReadFile(const std::filesystem::path& path) {
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  // Unique among the writers of a machine: processes, and threads and nested writers of this one.
+  static std::atomic<uint64_t> count{0};
   temporary_ = path_;
-  temporary_ += Cat(".tmp", ::getpid());
+  temporary_ += Cat(".tmp", ::getpid(), ".", count.fetch_add(1));
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) FailIo("cannot write", path_);
 }

@@ -69,6 +69,19 @@ TEST(AtomicFile, ReplacesOnlyOnCommit) {
   EXPECT_EQ(folder.EntryCount(), 1u);
 }
 
+TEST(AtomicFile, TwoWritersOfOneFileDoNotMix) {
+  const TestFolder folder;
+  AtomicFile first(folder / "a");
+  AtomicFile second(folder / "a");
+  first.Write("first");
+  second.Write("2nd");
+  first.Commit();
+  EXPECT_EQ(ReadFile(folder / "a"), "first");
+  second.Commit();
+  EXPECT_EQ(ReadFile(folder / "a"), "2nd");
+  EXPECT_EQ(folder.EntryCount(), 1u);
+}
+
 TEST(AtomicFile, ErrorsNamePathAndCause) {
   const TestFolder folder;
   ExpectError(

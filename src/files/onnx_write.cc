@@ -11,7 +11,7 @@
 #include "base/checked_math.h"
 #include "base/file.h"
 #include "files/onnx_tensor.h"
-#include "files/output_folder.h"
+#include "files/output_files.h"
 
 namespace octet {
 namespace {

@@ -158,6 +158,17 @@ void InferDropout(InferContext& c) {
   c.SetOutput(1, std::move(mask));
 }
 
+// ONNX defines the sign of the result by fmod = 0 for integers only.
+void InferMod(InferContext& c) {
+  const DType dtype = Input(c, 0).dtype;
+  const bool is_float = dtype == DType::kFloat32 || dtype == DType::kFloat64 ||
+                        dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+  if (is_float && c.node().GetInt("fmod", 0) == 0) {
+    FailNode(c.node(), "fmod is 0 with ", NameOf(dtype), " inputs, expected 1");
+  }
+  InferBroadcast(c);
+}
+
 constexpr OpInfo kRows[] = {
     {"Relu", "", 1, 1, InferSameAsFirst},
     {"LeakyRelu", "", 1, 1, InferSameAsFirst},
@@ -196,7 +207,7 @@ constexpr OpInfo kRows[] = {
     {"Mul", "", 2, 2, InferMul},
     {"Div", "", 2, 2, InferDiv},
     {"Pow", "", 2, 2, InferPow},
-    {"Mod", "", 2, 2, InferBroadcast},
+    {"Mod", "", 2, 2, InferMod},
     {"Min", "", 1, -1, InferMin},
     {"Max", "", 1, -1, InferMax},
     {"Mean", "", 1, -1, InferBroadcast},

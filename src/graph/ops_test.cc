@@ -138,6 +138,12 @@ TEST(Elementwise, SameShape) {
   EXPECT_EQ(InferAll("Dropout", {F({2})}, {}, "", 2)[1], "bool[2]");
 }
 
+TEST(Elementwise, ModOfFloatsNeedsFmod) {
+  EXPECT_EQ(Infer("Mod", {F({2, 1}), F({3})}, {{"fmod", int64_t{1}}}), "float32[2,3]");
+  EXPECT_EQ(Infer("Mod", {I8({2}), I8({})}), "int8[2]");
+  EXPECT_THAT(Refusal("Mod", {F({2}), F({2})}), HasSubstr("fmod is 0 with float32 inputs"));
+}
+
 TEST(Conv, Shapes) {
   EXPECT_EQ(
       Infer("Conv", {{DType::kFloat32, {-1, 3, 224, 224}, {"N", "", "", ""}}, F({8, 3, 3, 3})},

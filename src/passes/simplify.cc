@@ -36,6 +36,7 @@ std::optional<WeightAxis> OutputChannels(const Node& node, const Shape& w) {
 bool FoldOneBatchNorm(Graph& graph, NodeId bn_id,
                       const std::vector<std::vector<Graph::Use>>& uses) {
   const Node bn = graph.node(bn_id);
+  if (bn.GetInt("training_mode", 0) != 0) return false;  // statistics of the batch
   const ValueId x = bn.input(0);
   const NodeId producer_id = graph.value(x).producer;
   if (producer_id == kNoNode || graph.IsOutput(x) || uses[static_cast<size_t>(x)].size() != 1)
@@ -98,6 +99,17 @@ bool FoldOneBatchNorm(Graph& graph, NodeId bn_id,
   return true;
 }
 
+// Dropout in training is random; one whose mode is only known at run time stays as well, for the
+// executor to refuse.
+bool IsIdentity(const Graph& graph, const Node& n) {
+  if (n.Is("Identity")) return true;
+  if (!n.Is("Dropout")) return false;
+  if (n.input(2) == kNoValue) return true;
+  const Tensor* training = graph.ConstantOf(n.input(2));
+  return training != nullptr && training->dtype() == DType::kBool && training->elements() == 1 &&
+         !training->data<bool>()[0];
+}
+
 }  // namespace
 
 int RemoveIdentities(Graph& graph) {
@@ -105,7 +117,7 @@ int RemoveIdentities(Graph& graph) {
   const auto uses = graph.UseMap();
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
-    if (!n.Is("Identity") && !n.Is("Dropout")) continue;
+    if (!IsIdentity(graph, n)) continue;
     if (n.outputs.size() > 1 && n.outputs[1] != kNoValue &&
         (!uses[static_cast<size_t>(n.outputs[1])].empty() || graph.IsOutput(n.outputs[1]))) {
       continue;

@@ -42,6 +42,30 @@ TEST(FoldBatchNorm, FoldsIntoWeightAndBias) {
   }
 }
 
+TEST(FoldBatchNorm, LeavesTrainingForTheExecutorToRefuse) {
+  GraphBuilder b = ConvBatchNorm(true);
+  b.graph().node(b.graph().FindNode("bn")).attributes["training_mode"] = int64_t{1};
+  EXPECT_TRUE(FoldBatchNorm(b.graph()).empty());
+}
+
+TEST(RemoveIdentities, DropoutOnlyOutsideOfTraining) {
+  const auto removed = [](bool is_constant, bool training) {
+    GraphBuilder b;
+    const ValueId x = b.Input("x", {1, 4});
+    Tensor mode(DType::kBool, Shape{});
+    mode.mutable_data<bool>()[0] = training;
+    const ValueId ratio = b.Constant("ratio", {}, {0.5F});
+    const ValueId t = is_constant ? b.graph().AddConstant("t", std::move(mode))
+                                  : b.graph().AddInput("t", ValueType::Of(DType::kBool, Shape{}));
+    const ValueId y = b.Op("Dropout", "drop", {x, ratio, t}, {1, 4});
+    b.Output(b.Like("Relu", "relu", y));
+    return RemoveIdentities(b.graph());
+  };
+  EXPECT_EQ(removed(true, false), 1);
+  EXPECT_EQ(removed(true, true), 0);
+  EXPECT_EQ(removed(false, false), 0);
+}
+
 TEST(FoldBatchNorm, LeavesAValueThatIsSeen) {
   GraphBuilder b = ConvBatchNorm(true);
   b.Output(b.graph().Find("conv"));

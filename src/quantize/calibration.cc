@@ -56,25 +56,25 @@ std::vector<InputSpec> InputSpecs(const Graph& graph) {
 }
 
 CalibrationResult CollectStatistics(const Graph& graph, const std::vector<Watch>& watched,
-                                    const Dataset& data, int64_t batch, int threads,
-                                    const std::string& stage, const Progress& progress) {
+                                    const Dataset& data, const CalibrationOptions& options) {
+  const int64_t batch = options.batch;
   if (data.size() == 0) Fail(ErrorCode::kBadData, "calibration: the data set is empty");
   if (batch < 1)
     Fail(ErrorCode::kInvalidArgument, "calibration: batch is ", batch, "; expected at least 1");
-  ExecutorOptions options;
+  ExecutorOptions executor_options;
   std::map<ValueId, int> axes;
   for (const Watch& w : watched) {
-    if (axes.emplace(w.value, w.channel_axis).second) options.taps.push_back(w.value);
+    if (axes.emplace(w.value, w.channel_axis).second) executor_options.taps.push_back(w.value);
   }
-  const Executor executor(graph, options);
-  const ThreadScope scope(threads);
+  const Executor executor(graph, executor_options);
+  const ThreadScope scope(options.threads);
 
-  DataCheck check(InputSpecs(graph));
+  DataCheck check(InputSpecs(graph), options.allow_noise);
   // One accumulator per sample in flight; merging is exact, so which sample went where does not
   // matter.
   std::mutex mutex;
   std::vector<Statistics> free;
-  ProgressMeter meter(stage, data.size(), progress);
+  ProgressMeter meter(options.stage, data.size(), options.progress);
   const int64_t batches = (data.size() + batch - 1) / batch;
   ParallelForEach(batches, [&](int64_t b) {
     const int64_t begin = b * batch;

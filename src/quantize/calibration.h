@@ -16,6 +16,14 @@ struct Watch {
   int channel_axis;  // -1: no channels
 };
 
+struct CalibrationOptions {
+  int64_t batch = 1;
+  int threads = 0;           // 0: all cores
+  bool allow_noise = false;  // images whose neighbouring pixels are uncorrelated are taken as well
+  Progress progress = {};
+  std::string stage = "calibrate";  // for the progress
+};
+
 struct CalibrationResult {
   Statistics statistics;
   std::vector<std::string> warnings;
@@ -25,9 +33,8 @@ struct CalibrationResult {
 // statistics are the same bytes whatever the batch and the threads.
 [[nodiscard]] CalibrationResult CollectStatistics(const Graph& graph,
                                                   const std::vector<Watch>& watched,
-                                                  const Dataset& data, int64_t batch, int threads,
-                                                  const std::string& stage,
-                                                  const Progress& progress);
+                                                  const Dataset& data,
+                                                  const CalibrationOptions& options);
 
 // The input specs of a graph, as Dataset::Open wants them.
 [[nodiscard]] std::vector<InputSpec> InputSpecs(const Graph& graph);

@@ -136,10 +136,11 @@ class Road {
         Fail(ErrorCode::kInvalidArgument,
              "equalization was asked for, but no channels can be rescaled");
       }
-      Stage("equalize");
     }
+    Stage("equalize");
     Calibrate();
-    SmoothIfAsked();
+    if (SmoothIfAsked()) CalibrateAgain();
+    Stage("smooth");
     CheckStillTheSame(original);
     Insert();
     result_.seconds =
@@ -174,15 +175,29 @@ class Road {
     }
     if (data_ == nullptr)
       Fail(ErrorCode::kInvalidArgument, "quantize: neither data nor statistics were given");
-    auto collected = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1,
-                                       options_.threads, "calibrate", options_.progress);
+    CalibrationResult collected = Collect("calibrate");
     statistics_ = std::move(collected.statistics);
     result_.warnings = std::move(collected.warnings);
     result_.samples = data_->size();
   }
 
-  void SmoothIfAsked() {
-    if (recipe_.smooth == Switch::kOff) return;
+  CalibrationResult Collect(const std::string& stage) const {
+    return CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_,
+                             {.threads = options_.threads,
+                              .allow_noise = options_.allow_noise,
+                              .progress = options_.progress,
+                              .stage = stage});
+  }
+
+  // After smoothing the statistics describe channels that are no more.
+  void CalibrateAgain() {
+    plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
+    statistics_ = Collect("calibrate again").statistics;
+  }
+
+  // True where the graph was changed.
+  bool SmoothIfAsked() {
+    if (recipe_.smooth == Switch::kOff) return false;
     if (data_ == nullptr) {
       if (recipe_.smooth == Switch::kOn) {
         Fail(ErrorCode::kInvalidArgument,
@@ -190,19 +205,14 @@ class Road {
       }
       result_.warnings.push_back(
           "not smoothed: that needs the calibration data, not statistics alone");
-      return;
+      return false;
     }
     auto smoothed =
         Smooth(graph_, statistics_, recipe_, *data_, options_.threads, options_.progress);
     result_.smoothing = std::move(smoothed.rows);
     result_.not_smoothed = std::move(smoothed.skipped);
-    if (!smoothed.changed) return;
-    Stage("smooth");
-    // The statistics describe the channels as they were.
-    plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
-    statistics_ = CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_, 1,
-                                    options_.threads, "calibrate again", options_.progress)
-                      .statistics;
+    if (smoothed.changed) InferShapes(graph_, true);
+    return smoothed.changed;
   }
 
   void CheckStillTheSame(const Graph& original) {
@@ -378,14 +388,10 @@ QuantizeResult QuantizeGraph(Graph& graph, const Dataset* data, const Recipe& re
   return Road(graph, data, recipe, options).Run();
 }
 
-Statistics CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe,
-                          int64_t batch, int threads, const Progress& progress,
-                          std::vector<std::string>& warnings) {
+CalibrationResult CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe,
+                                 const CalibrationOptions& options) {
   const QuantizerPlan plan = PlanQuantizers(graph, Placement(graph, recipe));
-  auto collected = CollectStatistics(graph, WatchedValues(graph, plan, recipe), data, batch,
-                                     threads, "calibrate", progress);
-  warnings = std::move(collected.warnings);
-  return std::move(collected.statistics);
+  return CollectStatistics(graph, WatchedValues(graph, plan, recipe), data, options);
 }
 
 }  // namespace octet

@@ -6,12 +6,12 @@
 #include <functional>
 #include <string>
 
-#include "calibrate/statistics.h"
 #include "files/dataset.h"
 #include "graph/graph.h"
 #include "octet/recipe.h"
 #include "octet/results.h"
 #include "passes/simplify.h"
+#include "quantize/calibration.h"
 
 namespace octet {
 
@@ -25,9 +25,11 @@ std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm);
 
 struct RoadOptions {
   int threads = 0;
+  bool allow_noise = false;  // see CalibrationOptions
   Progress progress;
   const Statistics* statistics = nullptr;  // instead of running the data
-  // Called with each stage's name and graph: fold, equalize, smooth, quantize.
+  // Called with each stage's name and graph: fold, equalize, smooth, quantize. Each is reached,
+  // also where the recipe leaves it nothing to do.
   std::function<void(const std::string&, const Graph&)> on_stage;
 };
 
@@ -37,9 +39,8 @@ struct RoadOptions {
                                            const RoadOptions& options);
 
 // Statistics of a prepared graph for this recipe: what `octet calibrate` writes.
-[[nodiscard]] Statistics CalibrateGraph(const Graph& graph, const Dataset& data,
-                                        const Recipe& recipe, int64_t batch, int threads,
-                                        const Progress& progress,
-                                        std::vector<std::string>& warnings);
+[[nodiscard]] CalibrationResult CalibrateGraph(const Graph& graph, const Dataset& data,
+                                               const Recipe& recipe,
+                                               const CalibrationOptions& options);
 
 }  // namespace octet

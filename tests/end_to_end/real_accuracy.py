@@ -32,7 +32,7 @@ class MobileNet(unittest.TestCase):
         figures = succeed("eval", self.quantized, *judged, *flags).json
         self.assertLessEqual(figures["kl"], 0.04)
         self.assertGreaterEqual(figures["agreement"], 0.86)
-        self.assertLessEqual(figures["cross_entropy_change"], 0.02)
+        self.assertLessEqual(figures["cross-entropy-change"], 0.02)
 
     def test_better_than_onnxruntime(self):
         """KL to float below the best of quantize_static's calibrators on the same rows."""

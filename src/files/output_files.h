@@ -7,28 +7,6 @@
 
 namespace octet {
 
-// A new folder: its files are written into a hidden sibling of the target, which Commit() renames.
-// Without Commit() the sibling is removed.
-class OutputFolder {
- public:
-  // The target may not exist, be an empty folder, or be an earlier output of Octet (it holds a
-  // manifest, see manifest.h), which Commit() replaces. Anything else is refused
-  // (kInvalidArgument): nobody's files are deleted. Throws kIo where the folder cannot be made.
-  explicit OutputFolder(std::filesystem::path target);
-  ~OutputFolder();
-  OutputFolder(const OutputFolder&) = delete;
-  OutputFolder& operator=(const OutputFolder&) = delete;
-
-  [[nodiscard]] const std::filesystem::path& path() const { return temporary_; }  // write here
-  [[nodiscard]] const std::filesystem::path& target() const { return target_; }
-  void Commit();  // throws kIo; the old folder is then still there whole
-
- private:
-  std::filesystem::path target_;
-  std::filesystem::path temporary_;
-  bool replaces_ = false;
-};
-
 // Files that belong together beside others in an existing folder (model.onnx, model.onnx.data, the
 // manifest). All are written into a hidden folder beside them; Commit() renames each into place in
 // the order they were added: put last the one that names the others.
