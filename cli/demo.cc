@@ -30,7 +30,7 @@ class Demo {
  public:
   Demo(fs::path from, fs::path to, const Common& common)
       : from_(std::move(from)), to_(std::move(to)), common_(common) {
-    calibration_.path = (from_ / "images").string();
+    calibration_.path = from_.string();
     calibration_.preset = "imagenet-tf";
     calibration_.samples = kCalibration;
     judged_ = calibration_;
@@ -67,6 +67,7 @@ class Demo {
                     kOutlierChannels, kOutlierFactor));
     const Model outliers = InjectOutliers(model, kOutlierChannels, kOutlierFactor, 1);
     outliers.Save((to_ / "outliers.onnx").string());
+    written_.push_back((to_ / "outliers.onnx").string());
     const Model outlier_model = Model::Load((to_ / "outliers.onnx").string());
     Judge("with outliers", "float32", outlier_model, &model);
     Judge("with outliers", "int8 naive",
@@ -189,7 +190,7 @@ Command AddDemo(CLI::App& root, Common& common) {
       "demo", "The whole road on a small network of the project's own, in under a minute");
   auto from = std::make_shared<std::string>(OCTET_DEMO_DIR);
   auto to = std::make_shared<std::string>("octet-demo");
-  app->add_option("--from", *from, "Folder with model.onnx and images/");
+  app->add_option("--from", *from, "Folder with model.onnx, labels.csv and images/");
   app->add_option("-o,--output-dir", *to, "Folder for the models it writes");
   return {app, [=, &common] { return Demo(*from, *to, common).Run(); }};
 }

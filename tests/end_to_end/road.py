@@ -132,8 +132,10 @@ class Road(unittest.TestCase):
         self.assertLess(np.abs(first - second).max() / np.ptp(first), 2e-4)
 
     def test_demo(self):
-        text = succeed("demo", timeout=300).out
-        self.assertIn("INT8", text)
+        folder = fresh_folder("demo")
+        text = succeed("demo", "--output-dir", folder, timeout=300).out
+        self.assertRegex(text, r"(?m)^verdict: .*simulated = real holds")
+        onnx.checker.check_model(onnx.load(str(folder / "int8.onnx")), full_check=True)
 
 
 if __name__ == "__main__":
