@@ -1,4 +1,5 @@
-// How to quantize: a plain value, read from YAML (docs/recipes.md), checked as a whole, printed back in full.
+// How to quantize: a plain value, read from YAML (docs/recipes.md), checked as a whole, printed
+// back in full.
 #pragma once
 
 #include <optional>
@@ -9,35 +10,36 @@ namespace octet {
 
 enum class Switch { kOff, kOn, kAuto };  // kAuto: where it helps; finding nothing is fine
 
-// Overrides for the nodes whose name matches a glob ("conv_dw_*"; ? is one character). Later rules win.
+// Overrides for the nodes whose name matches a glob ("conv_dw_*"; ? is one character). Later rules
+// win.
 struct LayerRule {
   std::string match;
-  std::optional<bool> skip;                     // stays float
-  std::optional<std::string> estimator;         // of its input
+  std::optional<bool> skip;              // stays float
+  std::optional<std::string> estimator;  // of its input
   std::optional<std::string> weight_granularity;
-  std::optional<float> alpha;                   // smoothing of the group its input belongs to
+  std::optional<float> alpha;  // smoothing of the group its input belongs to
 };
 
 struct Recipe {
   std::string name = "default";
-  std::string target = "onnxruntime";           // octet | onnxruntime | tensorrt
-  std::string activation_format;                // uint8 | int8; empty: what the target wants
-  std::string estimator = "auto";               // minmax | percentile:P | mse | entropy | auto
-  std::string weight_format = "int8-narrow";    // int8-narrow | int8
-  std::string weight_granularity = "channel";   // channel | tensor
+  std::string target = "onnxruntime";          // octet | onnxruntime | tensorrt
+  std::string activation_format;               // uint8 | int8; empty: what the target wants
+  std::string estimator = "auto";              // minmax | percentile:P | mse | entropy | auto
+  std::string weight_format = "int8-narrow";   // int8-narrow | int8
+  std::string weight_granularity = "channel";  // channel | tensor
   bool fold_batchnorm = true;
-  Switch equalize = Switch::kAuto;              // cross-layer equalization
-  Switch smooth = Switch::kAuto;                // smoothing by dataflow
-  std::optional<float> alpha;                   // of smoothing; none: swept 0.05 ... 0.95 by real error
-  std::string bias_correction = "analytic";     // none | analytic | empirical
-  bool quantize_outputs = false;                // also what only leads to graph outputs
+  Switch equalize = Switch::kAuto;  // cross-layer equalization
+  Switch smooth = Switch::kAuto;    // smoothing by dataflow
+  std::optional<float> alpha;       // of smoothing; none: swept 0.05 ... 0.95 by real error
+  std::string bias_correction = "empirical";  // none | analytic | empirical
+  bool quantize_outputs = false;              // also what only leads to graph outputs
   std::vector<LayerRule> layers;
 
-  // The named recipes: default, accurate, fast, naive. Throws kInvalidArgument naming them.
+  // The named recipes: default, fast, naive. Throws kInvalidArgument naming them.
   [[nodiscard]] static Recipe Preset(const std::string& preset);
   [[nodiscard]] static std::vector<std::string> PresetNames();
-  // From YAML text. An unknown key, a value outside its choices or a wrong type is an error naming key, what
-  // was got, what was expected, and the line. `origin` goes into messages.
+  // From YAML text. An unknown key, a value outside its choices or a wrong type is an error naming
+  // key, what was got, what was expected, and the line. `origin` goes into messages.
   [[nodiscard]] static Recipe Parse(const std::string& yaml, const std::string& origin = "recipe");
   // A preset's name, or the path of a YAML file.
   [[nodiscard]] static Recipe Load(const std::string& preset_or_path);

@@ -143,7 +143,7 @@ inline Graph QuantizeByExtrema(Graph g, const Dataset& data, Target target = Tar
   QuantizerParams p;
   const bool symmetric = target == Target::kTensorRt;
   p.activation_format = symmetric ? kInt8 : kUint8;
-  p.integer_bias = !symmetric;
+  p.bias = symmetric ? BiasForm::kGridFloat : BiasForm::kInt32;
   for (const auto& a : plan.activations) {
     const auto [lo, hi] = range[a.grid];
     if (symmetric) {

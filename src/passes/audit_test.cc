@@ -58,7 +58,7 @@ Graph Quantized(Target target) {
   QuantizerParams p;
   const bool trt = target == Target::kTensorRt;
   p.activation_format = trt ? kInt8 : kUint8;
-  p.integer_bias = !trt;
+  p.bias = trt ? BiasForm::kGridFloat : BiasForm::kInt32;
   for (const auto& a : plan.activations) {
     const bool relu = g.value(a.value).name.starts_with("relu");
     p.activations[a.value] = {0.05F, trt || relu ? 0 : 128};

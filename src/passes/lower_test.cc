@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 Graph QuantizedGraph(Graph g, const PlacementOptions& options = {}) {
   const auto plan = PlanQuantizers(g, options);
   QuantizerParams params;
-  params.integer_bias = options.target != Target::kTensorRt;
+  if (options.target == Target::kTensorRt) params.bias = BiasForm::kGridFloat;
   if (options.target == Target::kTensorRt) params.activation_format = kInt8;
   for (const auto& a : plan.activations)
     params.activations[a.value] = {0.25F, options.target == Target::kTensorRt ? 0 : 10};

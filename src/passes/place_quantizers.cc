@@ -321,18 +321,23 @@ void InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const Quantize
                                                 scales, params.weight_format, w.axis, true);
 
   const ValueId bias = graph.node(w.node).input(2);
-  if (bias == kNoValue || !params.integer_bias || !input_scale) return;
+  if (bias == kNoValue || params.bias == BiasForm::kFloat || !input_scale) return;
+  const std::string name = graph.value(bias).name;
   const Tensor& b = *graph.ConstantOf(bias);
   std::vector<float> bias_scales;
   for (float s : scales) bias_scales.push_back(*input_scale * s);
-  Tensor bias_codes(DType::kInt32, b.shape());
+  Tensor codes_of_bias(DType::kInt32, b.shape());
+  Tensor on_grid(DType::kFloat32, b.shape());
   for (size_t c = 0; c < static_cast<size_t>(b.elements()); ++c) {
-    bias_codes.mutable_data<int32_t>()[c] =
-        QuantizeBias(b.data<float>()[c], *input_scale, scales[scales.size() > 1 ? c : 0],
-                     graph.value(bias).name);
+    const size_t i = scales.size() > 1 ? c : 0;
+    const int32_t code = QuantizeBias(b.data<float>()[c], *input_scale, scales[i], name);
+    codes_of_bias.mutable_data<int32_t>()[c] = code;
+    on_grid.mutable_data<float>()[c] = static_cast<float>(code) * bias_scales[i];
   }
-  graph.node(w.node).inputs[2] = InsertConstant(graph, graph.value(bias).name,
-                                                std::move(bias_codes), bias_scales, {}, 0, false);
+  graph.node(w.node).inputs[2] =
+      params.bias == BiasForm::kInt32
+          ? InsertConstant(graph, name, std::move(codes_of_bias), bias_scales, {}, 0, false)
+          : graph.AddConstant(name + "_rounded", std::move(on_grid));
 }
 
 }  // namespace

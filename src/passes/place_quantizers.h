@@ -48,12 +48,19 @@ struct QuantizerPlan {
 
 [[nodiscard]] QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options);
 
+// How biases are written. INT8 kernels add them to the accumulator, on the grid s_x * s_w.
+enum class BiasForm : uint8_t {
+  kInt32,      // codes of that grid behind a DequantizeLinear
+  kGridFloat,  // float32 values of that grid: for TensorRT, which takes no int32 bias
+  kFloat,      // as they are: simulation of one layer
+};
+
 struct QuantizerParams {
   std::map<ValueId, ScaleZero> activations;
   std::map<NodeId, std::vector<float>> weight_scales;  // one, or one per output channel
   IntFormat activation_format = kUint8;
   IntFormat weight_format = kInt8Narrow;
-  bool integer_bias = true;  // bias as int32 codes with scale s_x * s_w (not for TensorRT)
+  BiasForm bias = BiasForm::kInt32;
 };
 
 // Output channel axis of the weight of Conv (0), Gemm (0 if transB, else 1), MatMul (last).

@@ -139,10 +139,18 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
     graph.node(q->node).inputs[0] = graph.AddConstant(name + "_corrected", std::move(codes));
     return;
   }
+  // A float bias stays on the grid s_x * s_w that the INT8 kernels add it on.
+  const auto x = DequantizerOf(graph, graph.node(id).inputs[0]);
+  const auto w = DequantizerOf(graph, graph.node(id).inputs[1]);
   Tensor values = graph.ConstantOf(bias)->Clone();
   auto d = values.mutable_data<float>();
-  for (size_t c = 0; c < d.size(); ++c)
-    d[c] = static_cast<float>(static_cast<double>(d[c]) + delta[c]);
+  for (size_t c = 0; c < d.size(); ++c) {
+    const float wanted = static_cast<float>(static_cast<double>(d[c]) + delta[c]);
+    const float grid = x->scale[0] * w->scale[w->scale.size() > 1 ? c : 0];
+    d[c] = static_cast<float>(QuantizeBias(wanted, x->scale[0], w->scale[w->scale.size() > 1 ? c : 0],
+                                           graph.value(bias).name)) *
+           grid;
+  }
   graph.node(id).inputs[2] =
       graph.AddConstant(graph.value(bias).name + "_corrected", std::move(values));
 }
@@ -189,7 +197,7 @@ std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Gra
   for (NodeId id : quantized.TopologicalOrder()) {
     const Node& n = quantized.node(id);
     if (!(n.Is("Conv") || n.Is("Gemm")) || n.input(2) == kNoValue ||
-        !DequantizerOf(quantized, n.input(1)))
+        !DequantizerOf(quantized, n.input(0)) || !DequantizerOf(quantized, n.input(1)))
       continue;
     const NodeId twin = reference.FindNode(n.name);
     if (twin == kNoNode) continue;

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iomanip>
 #include <set>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -25,12 +27,13 @@ struct Place {
 };
 
 [[noreturn]] void Wrong(const Place& at, const std::string& got, const std::string& expected) {
-  Fail(ErrorCode::kInvalidArgument, at.origin, ":", at.line + 1, ": '", at.key, "' is ", got, "; expected ",
-       expected);
+  Fail(ErrorCode::kInvalidArgument, at.origin, ":", at.line + 1, ": '", at.key, "' is ", got,
+       "; expected ", expected);
 }
 
 std::string Scalar(const YAML::Node& node, const Place& at, const std::string& expected) {
-  if (!node.IsScalar()) Wrong(at, node.IsMap() ? "a mapping" : node.IsSequence() ? "a list" : "empty", expected);
+  if (!node.IsScalar())
+    Wrong(at, node.IsMap() ? "a mapping" : node.IsSequence() ? "a list" : "empty", expected);
   return node.Scalar();
 }
 
@@ -49,20 +52,25 @@ Switch ReadSwitch(const YAML::Node& node, const Place& at) {
   Wrong(at, "'" + text + "'", "on, off or auto");
 }
 
-std::string SwitchName(Switch s) { return s == Switch::kOff ? "off" : s == Switch::kOn ? "on" : "auto"; }
+std::string SwitchName(Switch s) {
+  return s == Switch::kOff ? "off" : s == Switch::kOn ? "on" : "auto";
+}
 
-std::string ReadChoice(const YAML::Node& node, const Place& at, const std::vector<std::string>& choices) {
+std::string ReadChoice(const YAML::Node& node, const Place& at,
+                       const std::vector<std::string>& choices) {
   std::string expected;
   for (const auto& c : choices) expected += (expected.empty() ? "" : ", ") + c;
   std::string text = Scalar(node, at, expected);
-  if (std::find(choices.begin(), choices.end(), text) == choices.end()) Wrong(at, "'" + text + "'", expected);
+  if (std::find(choices.begin(), choices.end(), text) == choices.end())
+    Wrong(at, "'" + text + "'", expected);
   return text;
 }
 
 float ReadAlpha(const YAML::Node& node, const Place& at) {
   const std::string text = Scalar(node, at, "a number from 0 to 1");
   float v = 0;
-  if (!YAML::convert<float>::decode(node, v) || !(v >= 0 && v <= 1)) Wrong(at, "'" + text + "'", "a number from 0 to 1");
+  if (!YAML::convert<float>::decode(node, v) || !(v >= 0 && v <= 1))
+    Wrong(at, "'" + text + "'", "a number from 0 to 1");
   return v;
 }
 
@@ -84,14 +92,25 @@ struct Field {
   std::function<std::string(const Recipe&)> write;
 };
 
+// Nine digits: a float32 comes back as it was.
+std::string Number(float value) {
+  std::ostringstream text;
+  text << std::setprecision(9) << value;
+  return text.str();
+}
+
 std::string BoolName(bool b) { return b ? "true" : "false"; }
 
 const std::vector<Field>& Fields() {
   using Y = const YAML::Node&;
   using P = const Place&;
   static const std::vector<Field> fields = {
-      {"name", [](Recipe& r, Y n, P at) { r.name = Scalar(n, at, "a name"); }, [](const Recipe& r) { return r.name; }},
-      {"target", [](Recipe& r, Y n, P at) { r.target = ReadChoice(n, at, {"octet", "onnxruntime", "tensorrt"}); },
+      {"name", [](Recipe& r, Y n, P at) { r.name = Scalar(n, at, "a name"); },
+       [](const Recipe& r) { return r.name; }},
+      {"target",
+       [](Recipe& r, Y n, P at) {
+         r.target = ReadChoice(n, at, {"octet", "onnxruntime", "tensorrt"});
+       },
        [](const Recipe& r) { return r.target; }},
       {"activation_format",
        [](Recipe& r, Y n, P at) {
@@ -101,9 +120,13 @@ const std::vector<Field>& Fields() {
        [](const Recipe& r) { return r.activation_format.empty() ? "auto" : r.activation_format; }},
       {"estimator", [](Recipe& r, Y n, P at) { r.estimator = ReadEstimator(n, at); },
        [](const Recipe& r) { return r.estimator; }},
-      {"weight_format", [](Recipe& r, Y n, P at) { r.weight_format = ReadChoice(n, at, {"int8-narrow", "int8"}); },
+      {"weight_format",
+       [](Recipe& r, Y n, P at) {
+         r.weight_format = ReadChoice(n, at, {"int8-narrow", "int8"});
+       },
        [](const Recipe& r) { return r.weight_format; }},
-      {"weight_granularity", [](Recipe& r, Y n, P at) { r.weight_granularity = ReadChoice(n, at, kGranularities); },
+      {"weight_granularity",
+       [](Recipe& r, Y n, P at) { r.weight_granularity = ReadChoice(n, at, kGranularities); },
        [](const Recipe& r) { return r.weight_granularity; }},
       {"fold_batchnorm", [](Recipe& r, Y n, P at) { r.fold_batchnorm = ReadBool(n, at); },
        [](const Recipe& r) { return BoolName(r.fold_batchnorm); }},
@@ -119,9 +142,11 @@ const std::vector<Field>& Fields() {
            r.alpha = ReadAlpha(n, at);
          }
        },
-       [](const Recipe& r) { return r.alpha ? Cat(*r.alpha) : std::string("sweep"); }},
+       [](const Recipe& r) { return r.alpha ? Number(*r.alpha) : std::string("sweep"); }},
       {"bias_correction",
-       [](Recipe& r, Y n, P at) { r.bias_correction = ReadChoice(n, at, {"none", "analytic", "empirical"}); },
+       [](Recipe& r, Y n, P at) {
+         r.bias_correction = ReadChoice(n, at, {"none", "analytic", "empirical"});
+       },
        [](const Recipe& r) { return r.bias_correction; }},
       {"quantize_outputs", [](Recipe& r, Y n, P at) { r.quantize_outputs = ReadBool(n, at); },
        [](const Recipe& r) { return BoolName(r.quantize_outputs); }},
@@ -131,7 +156,8 @@ const std::vector<Field>& Fields() {
 
 LayerRule ReadRule(const YAML::Node& node, const std::string& origin) {
   const Place whole{origin, "layers", node.Mark().line};
-  if (!node.IsMap()) Wrong(whole, "not a list of mappings", "entries such as {match: 'conv_dw_*', skip: true}");
+  if (!node.IsMap())
+    Wrong(whole, "not a list of mappings", "entries such as {match: 'conv_dw_*', skip: true}");
   LayerRule rule;
   std::set<std::string> seen;
   for (const auto& entry : node) {
@@ -161,7 +187,8 @@ void ReadInto(Recipe& recipe, const YAML::Node& root, const std::string& origin)
   if (!root.IsMap()) Fail(ErrorCode::kInvalidArgument, origin, ": not a mapping of recipe keys");
   std::set<std::string> seen;
   for (const auto& entry : root) {
-    if (!entry.first.IsScalar()) Fail(ErrorCode::kInvalidArgument, origin, ": a key that is not a word");
+    if (!entry.first.IsScalar())
+      Fail(ErrorCode::kInvalidArgument, origin, ": a key that is not a word");
     const std::string key = entry.first.Scalar();
     const Place at{origin, key, entry.first.Mark().line};
     if (!seen.insert(key).second) Wrong(at, "given twice", "it once");
@@ -171,7 +198,8 @@ void ReadInto(Recipe& recipe, const YAML::Node& root, const std::string& origin)
       for (const auto& rule : entry.second) recipe.layers.push_back(ReadRule(rule, origin));
       continue;
     }
-    const auto field = std::find_if(Fields().begin(), Fields().end(), [&](const Field& f) { return key == f.key; });
+    const auto field = std::find_if(Fields().begin(), Fields().end(),
+                                    [&](const Field& f) { return key == f.key; });
     if (field == Fields().end()) {
       std::string known = "preset, layers";
       for (const Field& f : Fields()) known += Cat(", ", f.key);
@@ -189,20 +217,17 @@ std::string Quoted(const std::string& text) {
 
 }  // namespace
 
-std::vector<std::string> Recipe::PresetNames() { return {"default", "accurate", "fast", "naive"}; }
+std::vector<std::string> Recipe::PresetNames() { return {"default", "fast", "naive"}; }
 
 Recipe Recipe::Preset(const std::string& preset) {
   Recipe r;
   r.name = preset;
   if (preset == "default") return r;
-  if (preset == "accurate") {
-    r.bias_correction = "empirical";
-    return r;
-  }
   if (preset == "fast") {
     r.estimator = "minmax";
     r.smooth = Switch::kOff;
     r.equalize = Switch::kOff;
+    r.bias_correction = "analytic";
     return r;
   }
   if (preset == "naive") {
@@ -215,12 +240,14 @@ Recipe Recipe::Preset(const std::string& preset) {
   }
   std::string known;
   for (const auto& p : PresetNames()) known += (known.empty() ? "" : ", ") + p;
-  Fail(ErrorCode::kInvalidArgument, "unknown recipe preset '", preset, "'; expected ", known, " or a YAML file");
+  Fail(ErrorCode::kInvalidArgument, "unknown recipe preset '", preset, "'; expected ", known,
+       " or a YAML file");
 }
 
 Recipe Recipe::Parse(const std::string& yaml, const std::string& origin) {
   // Enough for thousands of rules; keeps a hostile file from deep recursion in the YAML reader.
-  if (yaml.size() > (1U << 20U)) Fail(ErrorCode::kInvalidArgument, origin, ": a recipe of more than 1 MiB");
+  if (yaml.size() > (1U << 20U))
+    Fail(ErrorCode::kInvalidArgument, origin, ": a recipe of more than 1 MiB");
   try {
     const YAML::Node root = YAML::Load(yaml);
     Recipe recipe;
@@ -238,8 +265,10 @@ Recipe Recipe::Parse(const std::string& yaml, const std::string& origin) {
 
 Recipe Recipe::Load(const std::string& preset_or_path) {
   const auto names = PresetNames();
-  if (std::find(names.begin(), names.end(), preset_or_path) != names.end()) return Preset(preset_or_path);
-  if (!std::filesystem::exists(preset_or_path)) return Preset(preset_or_path);  // throws, naming the presets
+  if (std::find(names.begin(), names.end(), preset_or_path) != names.end())
+    return Preset(preset_or_path);
+  if (!std::filesystem::exists(preset_or_path))
+    return Preset(preset_or_path);  // throws, naming the presets
   return Parse(ReadFile(preset_or_path), preset_or_path);
 }
 
@@ -253,7 +282,7 @@ std::string Recipe::ToYaml() const {
     if (r.skip) out += Cat("    skip: ", BoolName(*r.skip), "\n");
     if (r.estimator) out += Cat("    estimator: ", Quoted(*r.estimator), "\n");
     if (r.weight_granularity) out += Cat("    weight_granularity: ", *r.weight_granularity, "\n");
-    if (r.alpha) out += Cat("    alpha: ", *r.alpha, "\n");
+    if (r.alpha) out += "    alpha: " + Number(*r.alpha) + "\n";
   }
   return out;
 }
@@ -264,11 +293,13 @@ void Recipe::Check() const {
   (void)IntFormat::Parse(weight_format);
   if (parsed == Target::kTensorRt && activation_format == "uint8") {
     Fail(ErrorCode::kInvalidArgument, "recipe '", name,
-         "': target tensorrt with activation_format uint8; TensorRT takes signed symmetric int8 only");
+         "': target tensorrt with activation_format uint8; TensorRT takes signed symmetric int8 "
+         "only");
   }
   if (parsed == Target::kTensorRt && quantize_outputs) {
-    Fail(ErrorCode::kInvalidArgument, "recipe '", name,
-         "': target tensorrt with quantize_outputs; TensorRT wants no quantizer behind an operator");
+    Fail(
+        ErrorCode::kInvalidArgument, "recipe '", name,
+        "': target tensorrt with quantize_outputs; TensorRT wants no quantizer behind an operator");
   }
 }
 

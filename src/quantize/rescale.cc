@@ -120,7 +120,7 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
       }
       QuantizerParams params;
       params.weight_format = IntFormat::Parse(recipe.weight_format);
-      params.integer_bias = false;
+      params.bias = BiasForm::kFloat;
       const std::string& subject = g.value(x).name;
       if (symmetric) {
         params.activation_format = kInt8;
