@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <cmath>
+#include <set>
 
 #include "command.h"
 
@@ -25,6 +26,8 @@ Json ToJson(const QuantizeResult& r) {
     smoothing.push_back({{"group", s.group},
                          {"producers", s.producers},
                          {"consumers", s.consumers},
+                         {"round", s.round},
+                         {"round", s.round},
                          {"applied", s.applied},
                          {"alpha", Number(static_cast<double>(s.chosen))},
                          {"table", table}});
@@ -73,7 +76,7 @@ std::string AlphaName(float alpha) {
 void PrintSmoothing(const QuantizeResult& r) {
   if (r.smoothing.empty()) return;
   fmt::print("smoothing: error of the readers' outputs (noise/signal, dB; lower is better)\n");
-  std::vector<std::string> header = {"group"};
+  std::vector<std::string> header = {"group", "round"};
   const SmoothingRow* longest = &r.smoothing[0];
   for (const auto& s : r.smoothing) {
     if (s.alphas.size() > longest->alphas.size()) longest = &s;
@@ -83,7 +86,7 @@ void PrintSmoothing(const QuantizeResult& r) {
   header.emplace_back("alpha");
   Table table(std::move(header));
   for (const auto& s : r.smoothing) {
-    std::vector<std::string> row = {Shorten(s.group, 24)};
+    std::vector<std::string> row = {Shorten(s.group, 24), fmt::format("{}", s.round)};
     for (float a : longest->alphas) {
       std::string cell;
       for (size_t i = 0; i < s.alphas.size(); ++i) {
@@ -102,8 +105,11 @@ void PrintSmoothing(const QuantizeResult& r) {
 }  // namespace
 
 void PrintQuantize(const QuantizeResult& r, bool all) {
-  int64_t applied = 0;
-  for (const auto& s : r.smoothing) applied += s.applied ? 1 : 0;
+  std::set<std::string> groups, applied;
+  for (const auto& s : r.smoothing) {
+    groups.insert(s.group);
+    if (s.applied) applied.insert(s.group);
+  }
   if (all) {
     PrintSmoothing(r);
     for (const auto& s : r.not_smoothed) fmt::print("not smoothed: {}: {}\n", s.node, s.text);
@@ -126,7 +132,7 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
   fmt::print(
       "{} samples; {} BatchNorm folded; {} of {} channel groups smoothed ({} inputs not "
       "smoothable), {} equalized\n",
-      r.samples, r.folded_batchnorm.size(), applied, r.smoothing.size(), r.not_smoothed.size(),
+      r.samples, r.folded_batchnorm.size(), applied.size(), groups.size(), r.not_smoothed.size(),
       r.equalized_groups);
   int64_t dead = 0, raised = 0;
   for (const auto& l : r.layers) {

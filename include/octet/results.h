@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -48,7 +49,8 @@ struct SmoothingRow {
   std::vector<std::string> producers, consumers;
   std::vector<float> alphas;
   std::vector<double> errors;
-  float chosen = 0;  // NaN: left as it was
+  int round = 1;  // later rounds refine what earlier ones changed; only what helped is listed
+  float chosen = std::numeric_limits<float>::quiet_NaN();  // NaN: left as it was
   bool applied = false;
 };
 

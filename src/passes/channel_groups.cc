@@ -228,18 +228,26 @@ class Finder {
     if (n.Is("Flatten") || n.Is("Reshape")) {
       if (const auto before = ThroughFlatten(n, layout, false)) return Join(n.inputs[0], *before);
     }
-    if (n.Is("Add")) return AcrossAdd(id, n, layout);
+    if (n.Is("Add") || IsBound(n)) return AcrossElementwise(id, n, layout);
     Blocked("'" + graph_.value(v).name + "' comes from " + n.op + " '" + n.name +
             "', which has no per-channel weights to take the scaling");
   }
 
-  void AcrossAdd(NodeId id, const Node& n, const ChannelLayout& layout) {
+  // Min or Max with one constant: what a rescaled Clip becomes.
+  bool IsBound(const Node& n) const {
+    return allow_clips_ && (n.Is("Min") || n.Is("Max")) && n.inputs.size() == 2 &&
+           (graph_.ConstantOf(n.inputs[0]) != nullptr) !=
+               (graph_.ConstantOf(n.inputs[1]) != nullptr);
+  }
+
+  // Add, Min, Max: computed operands join the group, constants are divided with it.
+  void AcrossElementwise(NodeId id, const Node& n, const ChannelLayout& layout) {
     const size_t rank = graph_.value(n.outputs[0]).type.dims.size();
     for (ValueId side : n.inputs) {
       if (const Tensor* c = graph_.ConstantOf(side)) {
         if (c->dtype() != DType::kFloat32 ||
             !IsPerChannelConstant(*c, rank, layout, group_.channels)) {
-          return Blocked("the constant of Add '" + n.name + "' is not per channel");
+          return Blocked("the constant of " + n.op + " '" + n.name + "' is not per channel");
         }
         if (visited_nodes_.insert(id).second) group_.constants.push_back(id);
         continue;
@@ -247,7 +255,7 @@ class Finder {
       const ValueType& t = graph_.value(side).type;
       const auto axis = static_cast<size_t>(layout.axis);
       if (!t.has_rank || t.dims.size() != rank || t.dims[axis] != group_.channels * layout.repeat) {
-        return Blocked("Add '" + n.name + "' broadcasts '" + graph_.value(side).name + "'");
+        return Blocked(n.op + " '" + n.name + "' broadcasts '" + graph_.value(side).name + "'");
       }
       Join(side, layout);
     }
@@ -273,7 +281,7 @@ class Finder {
     if (n.Is("Flatten") || (n.Is("Reshape") && use.input == 0)) {
       if (const auto after = ThroughFlatten(n, layout, true)) return Join(n.outputs[0], *after);
     }
-    if (n.Is("Add")) return AcrossAdd(use.node, n, layout);
+    if (n.Is("Add") || IsBound(n)) return AcrossElementwise(use.node, n, layout);
     Blocked("'" + graph_.value(v).name + "' is read by " + n.op + " '" + n.name +
             "', which would see it scaled");
   }
@@ -373,9 +381,9 @@ void ScaleClip(Graph& graph, NodeId id, int axis, std::span<const float> factors
   }
 }
 
-// The constant operand of an Add on the way is divided like the values it is added to.
-void ScaleAddConstant(Graph& graph, NodeId id, const ChannelLayout& layout,
-                      std::span<const float> factors) {
+// The constant operand of an Add, Min or Max on the way is divided like the values it is added to.
+void ScaleConstant(Graph& graph, NodeId id, const ChannelLayout& layout,
+                   std::span<const float> factors) {
   const Node add = graph.node(id);
   const size_t side = graph.ConstantOf(add.inputs[0]) != nullptr ? 0 : 1;
   const Tensor& old = *graph.ConstantOf(add.inputs[side]);
@@ -443,7 +451,7 @@ void ScaleChannels(Graph& graph, const ChannelGroup& group, std::span<const floa
   for (float f : factors) OCTET_INVARIANT(f > 0 && std::isfinite(f));
   for (NodeId id : group.producers) ScaleProducer(graph, id, factors);
   for (NodeId id : group.constants) {
-    ScaleAddConstant(graph, id, group.values.at(graph.node(id).outputs[0]), factors);
+    ScaleConstant(graph, id, group.values.at(graph.node(id).outputs[0]), factors);
   }
   for (NodeId id : group.consumers) ScaleConsumer(graph, id, factors, RepeatFor(graph, group, id));
   for (NodeId id : group.clips) {

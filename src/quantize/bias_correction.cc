@@ -147,9 +147,10 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
   for (size_t c = 0; c < d.size(); ++c) {
     const float wanted = static_cast<float>(static_cast<double>(d[c]) + delta[c]);
     const float grid = x->scale[0] * w->scale[w->scale.size() > 1 ? c : 0];
-    d[c] = static_cast<float>(QuantizeBias(wanted, x->scale[0], w->scale[w->scale.size() > 1 ? c : 0],
-                                           graph.value(bias).name)) *
-           grid;
+    d[c] =
+        static_cast<float>(QuantizeBias(wanted, x->scale[0], w->scale[w->scale.size() > 1 ? c : 0],
+                                        graph.value(bias).name)) *
+        grid;
   }
   graph.node(id).inputs[2] =
       graph.AddConstant(graph.value(bias).name + "_corrected", std::move(values));

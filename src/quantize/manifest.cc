@@ -32,7 +32,7 @@ std::string ManifestJson(const ManifestOrigin& origin, const Recipe& recipe,
   }
   auto& smoothed = m["smoothed"] = ordered_json::object();
   for (const auto& row : result.smoothing) {
-    if (row.applied) smoothed[row.group] = row.chosen;
+    if (row.applied) smoothed[row.group].push_back(row.chosen);
   }
   auto& kept = m["kept_float"] = ordered_json::object();
   for (const auto& k : result.kept_float) kept[k.node] = k.text;

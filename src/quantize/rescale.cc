@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "calibrate/smoothing_factors.h"
+#include "graph/ops.h"
 #include "numerics/error_stats.h"
 #include "passes/place_quantizers.h"
 #include "quantize/calibration.h"
@@ -38,10 +39,18 @@ struct Extrema {
   }
 };
 
-Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Statistics& statistics,
+// The statistics describe the model before any rescaling; by value, what its channels were divided
+// by since.
+struct Measured {
+  const Statistics& statistics;
+  std::map<std::string, std::vector<float>> divided;
+};
+
+Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Measured& measured,
                   NodeId consumer) {
   const ValueId v = graph.node(consumer).inputs[0];
-  const ValueStatistics& s = statistics.At(graph.value(v).name);
+  const std::string& name = graph.value(v).name;
+  const ValueStatistics& s = measured.statistics.At(name);
   const int64_t repeat = group.values.at(v).repeat;
   const auto n = static_cast<size_t>(group.channels);
   Extrema e{std::vector<float>(n, 0.0F), std::vector<float>(n, 0.0F)};
@@ -50,13 +59,19 @@ Extrema ExtremaOf(const Graph& graph, const ChannelGroup& group, const Statistic
     e.lo[c] = std::min(e.lo[c], s.channel_min()[static_cast<size_t>(k)]);
     e.hi[c] = std::max(e.hi[c], s.channel_max()[static_cast<size_t>(k)]);
   }
+  if (const auto it = measured.divided.find(name); it != measured.divided.end()) {
+    for (size_t c = 0; c < n; ++c) {
+      e.lo[c] /= it->second[c];
+      e.hi[c] /= it->second[c];
+    }
+  }
   return e;
 }
 
 std::vector<float> GroupAbsMax(const Graph& graph, const ChannelGroup& group,
-                               const Statistics& statistics) {
+                               const Measured& measured) {
   std::vector<float> a(static_cast<size_t>(group.channels), 0.0F);
-  for (NodeId id : group.consumers) MaxInto(a, ExtremaOf(graph, group, statistics, id).AbsMax());
+  for (NodeId id : group.consumers) MaxInto(a, ExtremaOf(graph, group, measured, id).AbsMax());
   return a;
 }
 
@@ -64,13 +79,13 @@ std::vector<float> GroupAbsMax(const Graph& graph, const ChannelGroup& group,
 using Factors = std::vector<std::vector<float>>;
 
 Factors FactorsFor(const Graph& graph, const std::vector<ChannelGroup>& groups,
-                   const Statistics& statistics, float alpha) {
+                   const Measured& measured, float alpha) {
   Factors factors;
   for (const ChannelGroup& g : groups) {
     SmoothingOptions options;
     options.alpha = alpha;
-    factors.push_back(SmoothingFactors(GroupAbsMax(graph, g, statistics),
-                                       ConsumerWeightAbsMax(graph, g), options));
+    factors.push_back(
+        SmoothingFactors(GroupAbsMax(graph, g, measured), ConsumerWeightAbsMax(graph, g), options));
   }
   return factors;
 }
@@ -89,7 +104,7 @@ struct Probe {
 // divided by the factors and quantized, its weights multiplied and quantized: what the layer alone
 // loses.
 Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
-                 const Factors& factors, const Statistics& statistics, const Recipe& recipe) {
+                 const Factors& factors, const Measured& measured, const Recipe& recipe) {
   Probe probe;
   probe.graph = graph;
   Graph& g = probe.graph;
@@ -112,7 +127,7 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
       const int axis = group.values.at(x).axis;
       const ValueId scaled = ScaleWithMul(g, x, {axis, 1}, std::array{twin_id}, expanded);
 
-      const Extrema e = ExtremaOf(graph, group, statistics, consumer);
+      const Extrema e = ExtremaOf(graph, group, measured, consumer);
       float lo = 0, hi = 0;
       for (size_t c = 0; c < factors[i].size(); ++c) {
         lo = std::min(lo, e.lo[c] / factors[i][c]);
@@ -202,72 +217,51 @@ std::vector<ValueId> SmoothingInputs(const Graph& graph, bool allow_clips) {
   return {inputs.begin(), inputs.end()};
 }
 
-SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe& recipe,
-                       const Dataset& data, int threads, const Progress& progress) {
-  SmoothingResult result;
-  const bool allow_clips = ParseTarget(recipe.target) == Target::kOctet;
-  const GroupSearch search = FindChannelGroups(graph, allow_clips);
-  for (const auto& s : search.skipped) result.skipped.push_back({s.value, "", s.reason});
-  const auto& groups = search.groups;
-  if (groups.empty()) {
-    if (recipe.smooth == Switch::kOn) {
-      std::string why;
-      for (const auto& s : search.skipped) why += "\n  " + s.value + ": " + s.reason;
-      Fail(ErrorCode::kInvalidArgument,
-           "smoothing was asked for, but no channels can be rescaled:", why);
-    }
-    return result;
-  }
+namespace {
 
-  const ThreadScope scope(threads);
-  const int64_t samples = std::min(kSmoothingSamples, data.size());
-  const std::vector<float> alphas = SweepAlphas();
-  // α of each candidate; NaN is "as it was", a fixed α of one group replaces the whole sweep for
-  // it.
+// One sweep over all groups at once, each judged on its own readers. Applies what helps; returns a
+// row per group. `forced`: the best α is applied even where it does not help.
+std::vector<SmoothingRow> SmoothRound(Graph& graph, const GroupSearch& search, Measured& measured,
+                                      const Recipe& recipe, const Dataset& data, bool forced,
+                                      ProgressMeter& meter) {
+  const auto& groups = search.groups;
+  // α of each candidate; NaN is "as it was"; a fixed α replaces the sweep for its group.
   std::vector<float> candidates = {std::numeric_limits<float>::quiet_NaN()};
   std::set<float> wanted;
   for (const ChannelGroup& g : groups) {
     if (const float* fixed = FixedAlpha(graph, g, recipe)) {
       wanted.insert(*fixed);
     } else {
-      wanted.insert(alphas.begin(), alphas.end());
+      for (float alpha : SweepAlphas()) wanted.insert(alpha);
     }
   }
   candidates.insert(candidates.end(), wanted.begin(), wanted.end());
 
-  result.rows.resize(groups.size());
-  for (size_t g = 0; g < groups.size(); ++g) {
-    DescribeGroup(graph, groups[g], result.rows[g]);
-    result.rows[g].chosen = std::numeric_limits<float>::quiet_NaN();
-  }
+  std::vector<SmoothingRow> rows(groups.size());
+  for (size_t g = 0; g < groups.size(); ++g) DescribeGroup(graph, groups[g], rows[g]);
   Factors chosen(groups.size());
-  std::vector<double> best(groups.size(), 0.0);
-  ProgressMeter meter("smooth", static_cast<int64_t>(candidates.size()), progress);
+  std::vector<double> best(groups.size(), std::numeric_limits<double>::infinity());
   for (float alpha : candidates) {
+    const bool as_it_was = std::isnan(alpha);
     Factors factors;
-    if (std::isnan(alpha)) {
+    if (as_it_was) {
       for (const auto& g : groups) factors.emplace_back(static_cast<size_t>(g.channels), 1.0F);
     } else {
-      factors = FactorsFor(graph, groups, statistics, alpha);
+      factors = FactorsFor(graph, groups, measured, alpha);
     }
-    const Probe probe = BuildProbe(graph, groups, factors, statistics, recipe);
-    const auto errors = MeasureErrors(probe, groups.size(), data, samples);
+    const Probe probe = BuildProbe(graph, groups, factors, measured, recipe);
+    const auto errors =
+        MeasureErrors(probe, groups.size(), data, std::min(kSmoothingSamples, data.size()));
     for (size_t g = 0; g < groups.size(); ++g) {
-      SmoothingRow& row = result.rows[g];
       const float* fixed = FixedAlpha(graph, groups[g], recipe);
-      if (!std::isnan(alpha) && fixed != nullptr && *fixed != alpha) continue;
-      row.alphas.push_back(alpha);
-      row.errors.push_back(errors[g]);
-      if (std::isnan(alpha)) {
-        best[g] =
-            errors[g] *
-            (recipe.smooth == Switch::kOn ? std::numeric_limits<double>::infinity() : kWorthwhile);
-        if (std::isnan(best[g])) best[g] = std::numeric_limits<double>::infinity();
-        continue;
-      }
-      if (errors[g] < best[g]) {
+      if (!as_it_was && fixed != nullptr && *fixed != alpha) continue;
+      rows[g].alphas.push_back(alpha);
+      rows[g].errors.push_back(errors[g]);
+      if (as_it_was) {
+        if (!forced) best[g] = errors[g] * kWorthwhile;
+      } else if (errors[g] < best[g]) {
         best[g] = errors[g];
-        row.chosen = alpha;
+        rows[g].chosen = alpha;
         chosen[g] = factors[g];
       }
     }
@@ -275,28 +269,86 @@ SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe&
   }
   for (size_t g = 0; g < groups.size(); ++g) {
     if (chosen[g].empty()) continue;
+    rows[g].applied = true;
+    for (NodeId id : groups[g].consumers) {
+      auto& divided = measured.divided[graph.value(graph.node(id).inputs[0]).name];
+      if (divided.empty()) divided.assign(chosen[g].size(), 1.0F);
+    }
+    std::set<std::string> names;
+    for (NodeId id : groups[g].consumers) names.insert(graph.value(graph.node(id).inputs[0]).name);
+    for (const std::string& name : names) {
+      auto& divided = measured.divided[name];
+      for (size_t c = 0; c < divided.size(); ++c) divided[c] *= chosen[g][c];
+    }
     ScaleChannels(graph, groups[g], chosen[g]);
-    result.rows[g].applied = true;
-    result.changed = true;
   }
-  if (result.changed) graph.Compact();
+  graph.Compact();
+  InferShapes(graph, true);
+  return rows;
+}
+
+}  // namespace
+
+SmoothingResult Smooth(Graph& graph, const Statistics& statistics, const Recipe& recipe,
+                       const Dataset& data, int threads, const Progress& progress) {
+  SmoothingResult result;
+  const bool allow_clips = ParseTarget(recipe.target) == Target::kOctet;
+  const ThreadScope scope(threads);
+  Measured measured{statistics, {}};
+  ProgressMeter meter("smooth", kSmoothingRounds * 20, progress);
+  for (int round = 0; round < kSmoothingRounds; ++round) {
+    const GroupSearch search = FindChannelGroups(graph, allow_clips);
+    if (round == 0) {
+      for (const auto& s : search.skipped) result.skipped.push_back({s.value, "", s.reason});
+      if (search.groups.empty() && recipe.smooth == Switch::kOn) {
+        std::string why;
+        for (const auto& s : search.skipped) why += "\n  " + s.value + ": " + s.reason;
+        Fail(ErrorCode::kInvalidArgument,
+             "smoothing was asked for, but no channels can be rescaled:", why);
+      }
+    }
+    if (search.groups.empty()) return result;
+    const bool forced = round == 0 && recipe.smooth == Switch::kOn;
+    auto rows = SmoothRound(graph, search, measured, recipe, data, forced, meter);
+    bool changed = false;
+    for (SmoothingRow& row : rows) {
+      row.round = round + 1;
+      changed = changed || row.applied;
+      if (round == 0 || row.applied) result.rows.push_back(std::move(row));
+    }
+    result.changed = result.changed || changed;
+    // A fixed α is a definition, not a search.
+    if (!changed || recipe.alpha) break;
+  }
   return result;
 }
 
 int64_t Equalize(Graph& graph, bool allow_clips) {
+  // Every step leaves its own group even and may disturb its neighbours (a depthwise convolution
+  // reads one group and makes the next): repeated until nothing moves by more than a percent, as
+  // Nagel et al. 2019 §4.1 do.
+  constexpr int kMostRounds = 40;
   int64_t equalized = 0;
-  const GroupSearch search = FindChannelGroups(graph, allow_clips);
-  for (const ChannelGroup& g : search.groups) {
-    const bool weighted = std::none_of(g.producers.begin(), g.producers.end(), [&](NodeId id) {
-      return graph.node(id).Is("BatchNormalization") || graph.node(id).Is("LayerNormalization");
-    });
-    if (!weighted || g.producers.empty()) continue;
-    ScaleChannels(
-        graph, g,
-        EqualizationFactors(ProducerWeightAbsMax(graph, g), ConsumerWeightAbsMax(graph, g)));
-    ++equalized;
+  for (int round = 0; round < kMostRounds; ++round) {
+    const GroupSearch search = FindChannelGroups(graph, allow_clips);
+    int64_t groups = 0;
+    float largest = 1;
+    for (const ChannelGroup& g : search.groups) {
+      const bool weighted = std::none_of(g.producers.begin(), g.producers.end(), [&](NodeId id) {
+        return graph.node(id).Is("BatchNormalization") || graph.node(id).Is("LayerNormalization");
+      });
+      if (!weighted || g.producers.empty()) continue;
+      const auto factors =
+          EqualizationFactors(ProducerWeightAbsMax(graph, g), ConsumerWeightAbsMax(graph, g));
+      for (float f : factors) largest = std::max({largest, f, 1 / f});
+      ScaleChannels(graph, g, factors);
+      ++groups;
+    }
+    equalized = std::max(equalized, groups);
+    graph.Compact();
+    InferShapes(graph, true);
+    if (largest < 1.01F) break;
   }
-  if (equalized > 0) graph.Compact();
   return equalized;
 }
 

@@ -32,7 +32,11 @@ struct SmoothingResult {
 [[nodiscard]] SmoothingResult Smooth(Graph& graph, const Statistics& statistics,
                                      const Recipe& recipe, const Dataset& data, int threads,
                                      const Progress& progress);
+// Groups are judged independently; what one round changes for a group's neighbours (a depthwise
+// convolution reads one group and makes the next) the following rounds take into account, until
+// none helps.
 inline constexpr int64_t kSmoothingSamples = 8;
+inline constexpr int kSmoothingRounds = 5;
 
 // Equalizes every group whose producers have weights. Returns how many groups.
 int64_t Equalize(Graph& graph, bool allow_clips);

@@ -281,8 +281,8 @@ class Road {
 
   void ChooseWeights() {
     params_.weight_format = IntFormat::Parse(recipe_.weight_format);
-    params_.bias = ParseTarget(recipe_.target) == Target::kTensorRt ? BiasForm::kGridFloat
-                                                                   : BiasForm::kInt32;
+    params_.bias =
+        ParseTarget(recipe_.target) == Target::kTensorRt ? BiasForm::kGridFloat : BiasForm::kInt32;
     for (const auto& w : plan_.weighted) {
       const Node& node = graph_.node(w.node);
       const Tensor& weight = *graph_.ConstantOf(node.inputs[1]);

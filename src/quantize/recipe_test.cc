@@ -1,0 +1,159 @@
+#include "octet/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "base/test_folder.h"
+
+namespace octet {
+namespace {
+
+void ExpectWrong(const std::string& yaml, std::initializer_list<std::string_view> parts) {
+  const auto error = ErrorOf([&] { (void)Recipe::Parse(yaml, "my.yaml"); });
+  ASSERT_TRUE(error) << yaml;
+  EXPECT_EQ(error->code(), ErrorCode::kInvalidArgument) << yaml;
+  for (const std::string_view part : parts) {
+    EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos)
+        << "'" << part << "' is not in: " << error->what();
+  }
+}
+
+TEST(Recipe, ReadsEveryKey) {
+  const Recipe r = Recipe::Parse(R"(
+name: mine
+target: tensorrt
+activation_format: int8
+estimator: percentile:99.9
+weight_format: int8
+weight_granularity: tensor
+fold_batchnorm: false
+equalize: off
+smooth: on
+alpha: 0.25
+bias_correction: none
+quantize_outputs: false
+layers:
+  - match: 'conv_dw_*'
+    skip: true
+  - {match: head, estimator: mse, weight_granularity: channel, alpha: 0.75}
+)");
+  EXPECT_EQ(r.name, "mine");
+  EXPECT_EQ(r.target, "tensorrt");
+  EXPECT_EQ(r.activation_format, "int8");
+  EXPECT_EQ(r.estimator, "percentile:99.9");
+  EXPECT_EQ(r.weight_format, "int8");
+  EXPECT_EQ(r.weight_granularity, "tensor");
+  EXPECT_FALSE(r.fold_batchnorm);
+  EXPECT_EQ(r.equalize, Switch::kOff);
+  EXPECT_EQ(r.smooth, Switch::kOn);
+  EXPECT_EQ(r.alpha, 0.25F);
+  EXPECT_EQ(r.bias_correction, "none");
+  EXPECT_FALSE(r.quantize_outputs);
+  ASSERT_EQ(r.layers.size(), 2u);
+  EXPECT_EQ(r.layers[0].match, "conv_dw_*");
+  EXPECT_EQ(r.layers[0].skip, true);
+  EXPECT_FALSE(r.layers[0].alpha);
+  EXPECT_EQ(r.layers[1].estimator, "mse");
+  EXPECT_EQ(r.layers[1].weight_granularity, "channel");
+  EXPECT_EQ(r.layers[1].alpha, 0.75F);
+  EXPECT_FALSE(r.layers[1].skip);
+}
+
+// Everything that a key can say, through text and back. Equal text is equal recipes, since ToYaml
+// writes every key (ReadsEveryKey compares the keys themselves).
+TEST(Recipe, ComesBackFromItsText) {
+  std::vector<Recipe> recipes;
+  for (const std::string& name : Recipe::PresetNames()) recipes.push_back(Recipe::Preset(name));
+  Recipe odd;
+  odd.name = "a: \"b\" # 'c'\nd";
+  odd.target = "octet";
+  odd.activation_format = "int8";
+  odd.alpha = 1.0F / 3;  // nine digits or it does not come back
+  odd.smooth = Switch::kOn;
+  odd.equalize = Switch::kOff;
+  odd.quantize_outputs = true;
+  odd.layers.push_back({"*", false, "entropy", "tensor", 0.3F});
+  odd.layers.push_back({"- [x]: {y}", true, {}, {}, {}});
+  recipes.push_back(odd);
+  for (const Recipe& r : recipes) {
+    const Recipe again = Recipe::Parse(r.ToYaml());
+    EXPECT_EQ(again.ToYaml(), r.ToYaml());
+    EXPECT_EQ(again.name, r.name);
+    EXPECT_EQ(again.alpha, r.alpha);
+    EXPECT_EQ(again.activation_format, r.activation_format);
+    ASSERT_EQ(again.layers.size(), r.layers.size());
+    for (size_t i = 0; i < r.layers.size(); ++i) {
+      EXPECT_EQ(again.layers[i].match, r.layers[i].match);
+      EXPECT_EQ(again.layers[i].skip, r.layers[i].skip);
+      EXPECT_EQ(again.layers[i].alpha, r.layers[i].alpha);
+    }
+  }
+}
+
+TEST(Recipe, StartsFromAPreset) {
+  const Recipe r = Recipe::Parse("bias_correction: analytic\npreset: naive\n");
+  Recipe expected = Recipe::Preset("naive");
+  EXPECT_NE(expected.bias_correction, "analytic");
+  expected.bias_correction = "analytic";
+  EXPECT_EQ(r.ToYaml(), expected.ToYaml());
+  EXPECT_EQ(Recipe::Parse("").ToYaml(), Recipe().ToYaml());
+  EXPECT_EQ(Recipe::Preset("default").ToYaml(), Recipe().ToYaml());
+  ExpectWrong("preset: nowhere", {"nowhere", "default", "naive"});
+  ExpectWrong("preset: [default]", {"my.yaml:1", "preset", "a list"});
+}
+
+TEST(Recipe, NamesWhatIsWrongAndWhere) {
+  ExpectWrong("name: x\nsmoothing: on\n", {"my.yaml:2", "smoothing", "smooth"});
+  ExpectWrong("\n\ntarget: abacus\n", {"my.yaml:3", "target", "abacus", "onnxruntime, tensorrt"});
+  ExpectWrong("smooth: maybe", {"smooth", "maybe", "on, off or auto"});
+  ExpectWrong("fold_batchnorm: 1", {"fold_batchnorm", "true or false"});
+  ExpectWrong("alpha: 1.5", {"alpha", "1.5", "from 0 to 1"});
+  ExpectWrong("alpha: .nan", {"alpha", "from 0 to 1"});
+  ExpectWrong("alpha: half", {"alpha", "half"});
+  ExpectWrong("estimator: guess", {"estimator", "guess"});
+  ExpectWrong("estimator: percentile:101", {"estimator", "101"});
+  ExpectWrong("weight_format: int3", {"weight_format", "int3"});
+  ExpectWrong("name:", {"name", "empty"});
+  ExpectWrong("target: {a: b}", {"target", "a mapping"});
+  ExpectWrong("smooth: on\nalpha: 0.5\nsmooth: off\n", {"my.yaml:3", "smooth", "twice"});
+  ExpectWrong("- a\n- b\n", {"my.yaml", "mapping"});
+  ExpectWrong("a: [", {"my.yaml", "YAML"});
+  ExpectWrong("? [a]\n: b\n", {"my.yaml"});
+}
+
+TEST(Recipe, NamesWhatIsWrongInARule) {
+  ExpectWrong("layers: x", {"layers", "a list"});
+  ExpectWrong("layers:\n  - skip: true\n", {"my.yaml:2", "match"});
+  ExpectWrong("layers:\n  - match: a\n    keep: true\n", {"my.yaml:3", "layers.keep", "skip"});
+  ExpectWrong("layers:\n  - match: a\n    match: b\n", {"my.yaml:3", "layers.match", "twice"});
+  ExpectWrong("layers:\n  - match: a\n    alpha: -1\n", {"my.yaml:3", "layers.alpha", "-1"});
+  ExpectWrong("layers: [a]", {"layers", "match"});
+}
+
+TEST(Recipe, RefusesWhatDoesNotGoTogether) {
+  ExpectWrong("target: tensorrt\nactivation_format: uint8\n", {"tensorrt", "uint8"});
+  ExpectWrong("target: tensorrt\nquantize_outputs: true\n", {"tensorrt", "quantize_outputs"});
+}
+
+TEST(Recipe, RefusesHostileText) {
+  ExpectWrong(std::string((1U << 20U) + 1, ' '), {"1 MiB"});
+  ExpectWrong(std::string(100'000, '['), {"my.yaml"});
+  ExpectWrong(std::string(100'000, '{'), {"my.yaml"});
+  ExpectWrong("layers: &a [*a]", {"layers"});
+  ExpectWrong(std::string("name: \0x", 8) + ": [", {"my.yaml"});
+}
+
+TEST(Recipe, LoadsAPresetOrAFile) {
+  const TestFolder folder;
+  const auto file = folder.Write("r.yaml", "name: from file\nalpha: 2\n");
+  ExpectError(
+      ErrorCode::kInvalidArgument, [&] { (void)Recipe::Load(file.string()); }, file.string() + ":2",
+      "alpha");
+  EXPECT_EQ(Recipe::Load(folder.Write("s.yaml", "name: from file\n").string()).name, "from file");
+  EXPECT_EQ(Recipe::Load("naive").ToYaml(), Recipe::Preset("naive").ToYaml());
+  ExpectError(
+      ErrorCode::kInvalidArgument, [&] { (void)Recipe::Load("nowhere.yaml"); }, "nowhere.yaml",
+      "default");
+}
+
+}  // namespace
+}  // namespace octet
