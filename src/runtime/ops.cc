@@ -130,6 +130,7 @@ constexpr OpRow kRows[] = {
     {"Size", "", MakeSize},
     {"ConstantOfShape", "", MakeConstantOfShape},
     {"Range", "", MakeRange},
+    {"OneHot", "", MakeOneHot, Inputs(1)},
 
     {"QuantizeLinear", "", MakeQuantizeLinear},
     {"DequantizeLinear", "", MakeDequantizeLinear},

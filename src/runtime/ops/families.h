@@ -75,6 +75,9 @@ Step MakeSize(const StepRequest& r);
 Step MakeConstantOfShape(const StepRequest& r);
 Step MakeRange(const StepRequest& r);
 
+// one_hot.cc
+Step MakeOneHot(const StepRequest& r);
+
 // resize.cc
 Step MakeResize(const StepRequest& r);
 

@@ -47,6 +47,19 @@ TEST(FloatOps, BroadcastingInEveryPosition) {
               ElementsAre(11, 12, 13, 21, 22, 23));
 }
 
+TEST(FloatOps, OneHot) {
+  const auto hot = [](Tensor indices, int64_t axis) {
+    std::vector<Tensor> inputs = Two(std::move(indices), Ints({3}));
+    inputs.push_back(Floats({2}, {5, 7}));
+    return Values(RunOp("OneHot", std::move(inputs), {{"axis", axis}})[0]);
+  };
+  // Negative ones count from the end; 3 and -4 are out of range.
+  EXPECT_THAT(hot(Floats({5}, {0, 2, -1, 3, -4}), -1),
+              ElementsAre(7, 5, 5, 5, 5, 7, 5, 5, 7, 5, 5, 5, 5, 5, 5));
+  EXPECT_THAT(hot(Floats({2}, {1, -3}), 0), ElementsAre(5, 7, 7, 5, 5, 5));
+  EXPECT_THAT(hot(Floats({2}, {1, NAN}), 1), ElementsAre(5, 7, 5, 5, 5, 5));
+}
+
 // The same graph with a convolution in front (so that data are channels-last) and without.
 TEST(FloatOps, LayoutsDoNotChangeResults) {
   const Tensor x = Noise({2, 6, 5, 4}, 1);
