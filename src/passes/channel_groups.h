@@ -31,8 +31,8 @@ struct ChannelGroup {
   std::map<ValueId, ChannelLayout> values;  // all that carry the scaling
   std::vector<NodeId> producers;            // their weights and biases are divided by s
   std::vector<NodeId> consumers;            // their weights are multiplied by s
-  std::vector<NodeId> constants;            // Add, Min or Max with a per-channel constant on the way
-  std::vector<NodeId> clips;                // Clip nodes: need per-channel bounds
+  std::vector<NodeId> constants;  // Add, Min or Max with a per-channel constant on the way
+  std::vector<NodeId> clips;      // Clip nodes: need per-channel bounds
 };
 
 struct GroupSearch {
