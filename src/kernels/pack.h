@@ -5,9 +5,9 @@
 //   kPanelsK4           int8 panels of 64 channels (the last of 16, 32, 48 or 64), each
 //                       (taps, K4/4, width, 4)
 //   kDepthwiseS16       int16 (taps, C)
-//   kDepthwiseTaps4     int8, per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4, 4
-//   taps) kDepthwise3x3       int8, per block: (2, kx, 4 vectors, B/4, 4 rows); half 0 holds the
-//   rows
+//   kDepthwiseTaps4     int8, per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4,
+//                       4 taps)
+//   kDepthwise3x3       int8, per block: (2, kx, 4 vectors, B/4, 4 rows); half 0 holds the rows
 //                       (w0 w1 w2 0), half 1 (0 w0 w1 w2): two output rows share four input rows
 //   kDepthwise3x3Tiled  kDepthwise3x3 of one block of 64 whose channel i is i % C; C divides 64
 // In a block, vector j, lane l, dword i is channel 16l + 4j + i: what two rounds of byte and word
