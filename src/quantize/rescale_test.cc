@@ -146,9 +146,7 @@ TEST_P(Smoothing, HealsWhatOutliersBreak) {
 
 // spec smoothquant.md §5.0: maxima of view(-1, C) on NCHW mix all channels; factors made of them
 // equalize nothing.
-TEST_P(Smoothing, MaximaMixedOverChannelsHealNothing) {
-  if (GetParam() != Pair::kConv)
-    GTEST_SKIP() << "the fault is of NCHW convolution inputs; the other pairs share the code";
+TEST_F(ConvMaxima, MixedOverChannelsHealNothing) {
   Graph outliers = WithOutliers(plain_, "h");
   const ChannelGroup group = FindChannelGroups(outliers, false).groups.at(0);
   const ValueId h = outliers.Find("h");
