@@ -10,14 +10,6 @@
 namespace octet {
 namespace {
 
-std::span<const float> Floats(const TensorView& weight, int least_rank, std::string_view subject) {
-  if (weight.dtype != DType::kFloat32 || weight.shape.rank() < least_rank) {
-    Fail(ErrorCode::kInvalidArgument, subject, ": weight is ", NameOf(weight.dtype), " ",
-         weight.shape, "; expected float32 of rank at least ", least_rank);
-  }
-  return weight.data<float>();
-}
-
 void CheckMaxima(std::span<const float> a, std::span<const float> b) {
   if (a.size() != b.size()) {
     Fail(ErrorCode::kInvalidArgument, "channel factors: ", a.size(), " channels against ",
@@ -61,49 +53,6 @@ std::vector<float> LiveFactors(std::span<const float> a, std::span<const float> 
 }
 
 }  // namespace
-
-std::vector<float> ConvInputChannelMax(const TensorView& weight, int64_t groups,
-                                       std::string_view subject) {
-  const auto values = Floats(weight, 2, subject);
-  const int64_t oc = weight.shape[0];
-  const int64_t per_group = weight.shape[1];
-  if (groups < 1 || oc % groups != 0) {
-    Fail(ErrorCode::kInvalidArgument, subject, ": ", oc, " output channels in ", groups, " groups");
-  }
-  // One group at a time is a dense convolution: (OC/g, IC/g, kernel) around axis 1.
-  const Extents extents = {oc / groups, per_group, weight.shape.product(2, weight.shape.rank())};
-  std::vector<float> result;
-  result.reserve(static_cast<size_t>(groups * per_group));
-  const auto size = static_cast<size_t>(extents.elements());
-  for (int64_t g = 0; g < groups; ++g) {
-    const auto group =
-        ChannelAbsMax(values.subspan(static_cast<size_t>(g) * size, size), extents, subject);
-    result.insert(result.end(), group.begin(), group.end());
-  }
-  return result;
-}
-
-std::vector<float> LinearInputChannelMax(const TensorView& weight, LinearLayout layout,
-                                         std::string_view subject) {
-  const auto values = Floats(weight, 2, subject);
-  const int rank = weight.shape.rank();
-  const int axis = layout == LinearLayout::kInputsByOutputs ? rank - 2 : rank - 1;
-  return ChannelAbsMax(values, ExtentsOf(weight.shape.dims(), axis), subject);
-}
-
-std::vector<float> ConvOutputChannelMax(const TensorView& weight, std::string_view subject) {
-  const auto values = Floats(weight, 2, subject);
-  return ChannelAbsMax(values, ExtentsOf(weight.shape.dims(), 0), subject);
-}
-
-std::vector<float> LinearOutputChannelMax(const TensorView& weight, LinearLayout layout,
-                                          std::string_view subject) {
-  return LinearInputChannelMax(weight,
-                               layout == LinearLayout::kInputsByOutputs
-                                   ? LinearLayout::kOutputsByInputs
-                                   : LinearLayout::kInputsByOutputs,
-                               subject);
-}
 
 void MaxInto(std::span<float> into, std::span<const float> other) {
   if (into.size() != other.size()) {

@@ -7,35 +7,9 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
-#include "tensor/tensor.h"
-
 namespace octet {
-
-enum class LinearLayout : uint8_t {
-  kInputsByOutputs,  // (K, N): MatMul, Gemm with transB = 0
-  kOutputsByInputs,  // (N, K): Gemm with transB = 1, PyTorch
-};
-
-// w[c] = max |W| over everything that multiplies input channel c. The weight is (OC, IC/groups,
-// kernel...); channel c lies in group c / (IC/groups), and only that group's output channels count.
-// Throws kInvalidArgument where the shape does not fit the groups, kBadData on NaN or infinity;
-// both name subject.
-[[nodiscard]] std::vector<float> ConvInputChannelMax(const TensorView& weight, int64_t groups,
-                                                     std::string_view subject);
-// w[k] = max |W| of input feature k. The last two dimensions are the matrix; leading ones are
-// reduced.
-[[nodiscard]] std::vector<float> LinearInputChannelMax(const TensorView& weight,
-                                                       LinearLayout layout,
-                                                       std::string_view subject);
-// r[o] = max |W| of output channel o: dimension 0 of a Conv of any groups, N of a Linear.
-[[nodiscard]] std::vector<float> ConvOutputChannelMax(const TensorView& weight,
-                                                      std::string_view subject);
-[[nodiscard]] std::vector<float> LinearOutputChannelMax(const TensorView& weight,
-                                                        LinearLayout layout,
-                                                        std::string_view subject);
 
 // into[c] = max(into[c], other[c]): several consumers of one channel. Throws kInvalidArgument on
 // lengths.

@@ -17,9 +17,8 @@ using testing::HasSubstr;
 
 // spec/smoothquant.md 7.1, second vector: a = [8, .5, 0], W rows [.2, -.4, .1], [-.1, .3, .05].
 TEST(SmoothingFactors, SpecVector) {
-  const Tensor w = Tensor::Of<float>(Shape{2, 3}, {.2F, -.4F, .1F, -.1F, .3F, .05F});
-  const auto w_max = LinearInputChannelMax(w.view(), LinearLayout::kOutputsByInputs, "w");
-  EXPECT_THAT(w_max, ElementsAre(.2F, .4F, .1F));
+  const std::vector<float> w = {.2F, -.4F, .1F, -.1F, .3F, .05F};
+  const std::vector<float> w_max = {.2F, .4F, .1F};
   const std::vector<float> a = {8, .5F, 0};
 
   const auto original = SmoothingFactors(a, w_max, {.alpha = .5F, .compat_smoothquant = true});
@@ -28,7 +27,7 @@ TEST(SmoothingFactors, SpecVector) {
   EXPECT_EQ(original[2], 1e-5F);
   const float smoothed[] = {1.264911F, -.447214F, 1e-6F, -.632456F, .335410F, 5e-7F};
   for (size_t i = 0; i < 6; ++i) {
-    EXPECT_NEAR(w.data<float>()[i] * original[i % 3], smoothed[i], 5e-7) << i;
+    EXPECT_NEAR(w[i] * original[i % 3], smoothed[i], 5e-7) << i;
   }
   // The clamp hazard of the third channel does not exist here: it is dead, and 1.118 is the nearest
   // live factor to 1.
@@ -107,70 +106,6 @@ TEST(EqualizationFactors, MakeBothRangesEqual) {
   for (size_t c = 0; c < 3; ++c) EXPECT_FLOAT_EQ(r1[c] / s[c], r2[c] * s[c]);
   EXPECT_THAT(EqualizationFactors(std::vector<float>{16, 0, 1}, std::vector<float>{1, 1, 4}),
               ElementsAre(4, 1, .5F));
-}
-
-TEST(ChannelMax, ConvOfAnyGroups) {
-  // (OC, IC/g, KH, KW) with values by position, against plain loops.
-  std::mt19937 random(14);
-  std::normal_distribution<float> normal;
-  struct Case {
-    int64_t oc, ic, groups;
-  };
-  for (const Case& c :
-       {Case{6, 4, 1}, Case{6, 4, 2}, Case{4, 4, 4}, Case{8, 4, 4}, Case{1, 3, 1}}) {
-    const int64_t per_group = c.ic / c.groups;
-    Tensor w(DType::kFloat32, Shape{c.oc, per_group, 3, 2});
-    for (float& v : w.mutable_data<float>()) v = normal(random);
-    std::vector<float> expected(static_cast<size_t>(c.ic), 0.0F);
-    std::vector<float> expected_out(static_cast<size_t>(c.oc), 0.0F);
-    for (int64_t o = 0; o < c.oc; ++o) {
-      for (int64_t i = 0; i < per_group; ++i) {
-        for (int64_t k = 0; k < 6; ++k) {
-          const int64_t channel = o / (c.oc / c.groups) * per_group + i;
-          const float v =
-              std::fabs(w.data<float>()[static_cast<size_t>((o * per_group + i) * 6 + k)]);
-          auto& in = expected[static_cast<size_t>(channel)];
-          auto& out = expected_out[static_cast<size_t>(o)];
-          in = std::max(in, v);
-          out = std::max(out, v);
-        }
-      }
-    }
-    EXPECT_EQ(ConvInputChannelMax(w.view(), c.groups, "w"), expected) << c.oc << " " << c.groups;
-    EXPECT_EQ(ConvOutputChannelMax(w.view(), "w"), expected_out);
-  }
-}
-
-TEST(ChannelMax, LinearOfBothLayouts) {
-  const Tensor kn = Tensor::Of<float>(Shape{2, 3}, {1, -2, 3, -4, 5, 6});  // K = 2, N = 3
-  EXPECT_THAT(LinearInputChannelMax(kn.view(), LinearLayout::kInputsByOutputs, "w"),
-              ElementsAre(3, 6));
-  EXPECT_THAT(LinearOutputChannelMax(kn.view(), LinearLayout::kInputsByOutputs, "w"),
-              ElementsAre(4, 5, 6));
-  EXPECT_THAT(LinearInputChannelMax(kn.view(), LinearLayout::kOutputsByInputs, "w"),
-              ElementsAre(4, 5, 6));
-  EXPECT_THAT(LinearOutputChannelMax(kn.view(), LinearLayout::kOutputsByInputs, "w"),
-              ElementsAre(3, 6));
-  const Tensor batched = Tensor::Of<float>(Shape{2, 2, 1}, {1, 2, 3, -4});
-  EXPECT_THAT(LinearInputChannelMax(batched.view(), LinearLayout::kInputsByOutputs, "w"),
-              ElementsAre(3, 4));
-}
-
-TEST(ChannelMax, NamesTheWeight) {
-  Tensor w = Tensor::Of<float>(Shape{2, 2, 1, 1}, {1, 2, std::nanf(""), 4});
-  const auto expect = [&](int64_t groups, const TensorView& view) {
-    try {
-      (void)ConvInputChannelMax(view, groups, "conv7.weight");
-      ADD_FAILURE();
-    } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr("conv7.weight"));
-    }
-  };
-  expect(1, w.view());
-  expect(0, w.view());
-  expect(3, w.view());
-  const Tensor vector = Tensor::Of<float>(Shape{2}, {1, 2});
-  expect(1, vector.view());
 }
 
 TEST(ChannelMax, SeveralConsumers) {
