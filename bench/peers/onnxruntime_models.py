@@ -54,7 +54,7 @@ def quantize_with_ort(model, samples, folder):
     """ONNX Runtime's own INT8 file, as its documentation advises for CPUs."""
     name, _ = input_of(model)
     prepared, out = folder / "prepared.onnx", folder / "ort_int8.onnx"
-    quant_pre_process(str(model), str(prepared))
+    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
     quantize_static(
         str(prepared),
         str(out),
