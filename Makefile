@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 FUZZ_SECONDS ?= 60
 FUZZERS := $(basename $(notdir $(wildcard fuzz/*_fuzz.cc)))
 
-.PHONY: help build demo test check-all setup-build setup-test setup-check format clean \
+.PHONY: help build demo bench test check-all setup-build setup-test setup-check format clean \
         test-build asan-ubsan clang portable fuzz
 .DEFAULT_GOAL := help
 
@@ -18,6 +18,7 @@ help:
 	@echo "make build      the release program: build/release/octet"
 	@echo "make demo       install, build, and run the demonstration (under a minute once built)"
 	@echo "make test       install, build, and run every test (at most 15 minutes on two cores)"
+	@echo "make bench      install, build, and time the INT8 operators beside oneDNN"
 	@echo "make check-all  the tests again: sanitizers, second compiler, portable kernels, fuzzers"
 	@echo "make format     clang-format over our sources"
 	@echo "make clean      remove build/"
@@ -34,7 +35,13 @@ build: setup-build
 	@cmake --build build/release -j $(JOBS) --target octet
 
 demo: build
-	@build/release/octet demo
+	@build/release/octet demo --output-dir build/demo
+
+# The INT8 operators beside oneDNN, verified first; whole networks: bench/peers/.
+bench: setup-build
+	@$(CMAKE) --preset release -DOCTET_BENCH=ON
+	@cmake --build build/release -j $(JOBS) --target kernels_bench
+	@build/release/kernels_bench
 
 # The same folder as `build`, with the tests switched on: nothing is compiled twice.
 test-build: setup-test
