@@ -269,7 +269,7 @@ void Graph::Compact() {
   for (ValueId v : inputs) needed[static_cast<size_t>(v)] = true;
 
   std::vector<ValueId> moved(values_.size(), kNoValue);
-  std::vector<Value> values;
+  std::deque<Value> values;
   for (size_t v = 0; v < values_.size(); ++v) {
     if (!needed[v]) continue;
     moved[v] = static_cast<ValueId>(values.size());
@@ -279,7 +279,7 @@ void Graph::Compact() {
   const auto move = [&](ValueId& v) {
     if (v != kNoValue) v = moved[static_cast<size_t>(v)];
   };
-  std::vector<Node> nodes;
+  std::deque<Node> nodes;
   for (NodeId id : kept) {
     Node n = std::move(nodes_[static_cast<size_t>(id)]);
     for (ValueId& v : n.inputs) move(v);

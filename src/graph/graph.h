@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -144,8 +145,9 @@ class Graph {
   void Verify(std::string_view when) const;
 
  private:
-  std::vector<Value> values_;
-  std::vector<Node> nodes_;
+  // Deques: a reference to a value or node stays good while others are added.
+  std::deque<Value> values_;
+  std::deque<Node> nodes_;
   std::map<std::string, ValueId, std::less<>> by_name_;
   std::map<std::string, NodeId, std::less<>> node_by_name_;
 };
