@@ -27,6 +27,8 @@ function(octet_layer NAME)
     target_link_libraries(octet_${NAME}_tests PRIVATE octet_${NAME} octet_flags GTest::gmock GTest::gtest_main)
     target_compile_definitions(octet_${NAME}_tests PRIVATE OCTET_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME ${NAME} COMMAND octet_${NAME}_tests)
+    # An allocation that cannot be met returns null under the sanitizer too, as the tests expect.
+    set_tests_properties(${NAME} PROPERTIES ENVIRONMENT ASAN_OPTIONS=allocator_may_return_null=1)
   endif()
 endfunction()
 
