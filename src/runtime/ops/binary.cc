@@ -104,6 +104,7 @@ Step Arithmetic(const StepRequest& r) {
         OCTET_INVARIANT(fmod);  // shape inference refuses the other form for floats
         return std::fmod(a, b);
       } else {
+        static_cast<void>(fmod);  // unsigned: both forms agree
         if (b == 0) return T{0};
         if constexpr (std::is_signed_v<T>) {
           if (b == -1) return T{0};
