@@ -34,17 +34,19 @@ struct EpilogueArgs {
   float mid_ratio;
 };
 
-// y (m,n) = epilogue(A (m, taps*kc) u8 * W s8). Row i of A is `taps` pieces of kc bytes: rows[t *
-// rows_ld + i], or, where rows is null, the one piece a + i * lda. Nothing past a piece's kc bytes
-// is read. Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the
-// dispatcher has proved.
+// y (m,n) = epilogue(A (m, taps*kc) u8 * W s8). Row i of A is `taps` pieces of kc bytes, piece t at
+//   a + ((i / run) * pitch + i % run) * lda + tap_offset[t]:
+// an image padded in memory, where `run` output pixels lie lda apart and the next output row starts
+// `pitch` >= run pixels after this one. Every byte in [a, end) may be read, none from `end` on.
+// Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the dispatcher has
+// proved.
 struct DenseArgs {
-  const uint8_t* const* rows;
-  int64_t rows_ld;
-  int64_t row_offset;  // bytes added to every pointer of rows: the group's first channel
   const uint8_t* a;
+  const uint8_t* end;
   int64_t lda;
-  int64_t m, taps, kc;
+  int64_t m, run, pitch;  // m is a multiple of run
+  int64_t taps, kc;
+  const int64_t* tap_offset;
   const void* weight;      // packed in the kernel's layout; of channel n_begin = 0
   int64_t n_begin, n_end;  // channels to make; n_begin is a multiple of 64
   uint8_t* y;              // row 0, channel 0; rows y_stride bytes apart

@@ -211,12 +211,12 @@ void Convolution::Pack() {
     zero_pixel_ = AlignedBytes(p.in_channels);
     std::fill_n(zero_pixel_.data(), p.in_channels, static_cast<uint8_t>(p.x_zero_point & 0xff));
   } else {
-    // Merging filter rows pays where a pixel is short: fewer pieces, and less padding to four
-    // bytes.
-    merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1 && group_in <= 16 &&
-              (group_in % 4 != 0 || group_in < 16);
+    merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1;
     taps_ = merged_ ? p.kernel_h : spatial;
     kc_ = merged_ ? RoundUp4(p.kernel_w * group_in) : group_in;
+    staged_ = p.x_type == CodeType::kInt8 ||
+              p.pad_top + p.pad_left + p.pad_bottom + p.pad_right > 0 ||
+              (merged_ && kc_ != p.kernel_w * group_in);
     group_bytes_ = (PackedBytes(group_out, taps_, kc_, kernel_->layout) + 63) / 64 * 64;
     weights_ = AlignedBytes(group_bytes_ * p.groups);
     std::vector<int8_t> tap_major(static_cast<size_t>(group_out * taps_ * kc_));
@@ -235,10 +235,6 @@ void Convolution::Pack() {
       const AlignedBytes packed = PackWeights({tap_major, group_out, taps_, kc_}, kernel_->layout);
       std::copy_n(packed.data(), packed.size(), weights_.data() + g * group_bytes_);
     }
-    const int64_t pixel = std::max(p.in_channels, kc_);
-    const int32_t zero = p.x_zero_point + (p.x_type == CodeType::kInt8 ? 128 : 0);
-    zero_pixel_ = AlignedBytes(pixel);
-    std::fill_n(zero_pixel_.data(), pixel, static_cast<uint8_t>(zero));
   }
   plain_ = {};
   problem_.weight = nullptr;

@@ -1,4 +1,4 @@
-// Running a Convolution: staging, pointer tables, blocking for the caches, threads.
+// Running a Convolution: blocks for the caches, staging, threads.
 #include <algorithm>
 #include <cstring>
 
@@ -17,9 +17,11 @@ constexpr int64_t kWeightBlockBytes = 768 << 10;
 constexpr int64_t kRowBlockBytes = 128 << 10;
 constexpr int64_t kLargeRowBlockBytes = 512
                                         << 10;  // where every row block reads the weights from L3
-// Pointers per block of the table: 32 KiB.
-constexpr int64_t kTableEntries = 4096;
 constexpr int64_t kPanel = 64;
+// Readable bytes past a staged copy: kernels read whole vectors.
+constexpr int64_t kSlack = 128;
+// Rows of a kernel's tile, roughly: what a split by pixels should leave whole.
+constexpr int64_t kTileRows = 16;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -32,10 +34,10 @@ uint8_t* StagingBuffer(int64_t bytes) {
   return buffer.data();
 }
 
-const uint8_t** TableBuffer(int64_t entries) {
-  static thread_local std::vector<const uint8_t*> table;
-  if (static_cast<int64_t>(table.size()) < entries) table.resize(static_cast<size_t>(entries));
-  return table.data();
+int64_t* TapBuffer(int64_t taps) {
+  static thread_local std::vector<int64_t> offsets;
+  if (static_cast<int64_t>(offsets.size()) < taps) offsets.resize(static_cast<size_t>(taps));
+  return offsets.data();
 }
 
 void CopyFlipped(const uint8_t* from, uint8_t flip, int64_t n, uint8_t* to) {
@@ -55,147 +57,152 @@ EpilogueArgs FromChannel(EpilogueArgs e, int64_t channel) {
   return e;
 }
 
-// Output positions ox whose input column ox * stride + offset lies in [0, width): [first, last).
-struct Span {
-  int64_t first, last;
-};
-Span Inside(int64_t offset, int64_t stride, int64_t width, int64_t out) {
-  const int64_t first = offset >= 0 ? 0 : std::min(out, CeilDiv(-offset, stride));
-  const int64_t last =
-      offset >= width ? first : std::clamp(CeilDiv(width - offset, stride), first, out);
-  return {first, last};
-}
-
 }  // namespace
 
-// A dense run's input after staging: pixel, row and image are strides in bytes.
-struct Convolution::Walk {
-  const uint8_t* x;
-  int64_t pixel, row, image;
-  int64_t height, width;  // positions a tap may start at
-  int64_t taps_h, taps_w, pad_left;
+// What a dense run walks. A convolution of single pixels in order is one row of all of them. Its
+// units of work are output rows, or, where there is but one, its pixels.
+struct Convolution::Space {
+  Images images;
   int64_t out_height, out_width;
-  bool direct;  // one tap per pixel, the pixels in order: no table
+  bool by_pixel;
+
+  [[nodiscard]] int64_t units() const { return by_pixel ? out_width : images.batch * out_height; }
 };
 
-Convolution::Walk Convolution::Stage(const Images& im) const {
+// Output rows [row, row + rows) of an image, columns [column, column + columns).
+struct Convolution::Block {
+  int64_t image, row, rows, column, columns;
+};
+
+// A in place.
+void Convolution::Address(const Space& space, const Block& block, DenseArgs* args) const {
   const ConvProblem& p = problem_;
-  Walk walk{};
-  walk.x = im.x;
-  walk.pixel = im.x_stride;
-  walk.row = im.width * im.x_stride;
-  walk.image = im.height * walk.row;
-  walk.height = im.height;
-  walk.width = im.width;
-  walk.taps_h = p.kernel_h;
-  walk.taps_w = merged_ ? 1 : p.kernel_w;
-  walk.pad_left = p.pad_left;
-  walk.out_height = OutHeight(im.height);
-  walk.out_width = OutWidth(im.width);
-  walk.direct = taps_ == 1 && !merged_ && p.stride_h == 1 && p.stride_w == 1 && p.pad_top == 0 &&
-                p.pad_left == 0 && p.pad_bottom == 0 && p.pad_right == 0;
+  const Images& im = space.images;
+  const int64_t first =
+      (block.image * im.height + block.row * p.stride_h) * im.width + block.column * p.stride_w;
+  args->a = im.x + first * im.x_stride;
+  args->end = im.x + (im.batch * im.height * im.width - 1) * im.x_stride + p.in_channels;
+  args->lda = p.stride_w * im.x_stride;
+  args->pitch = p.stride_h * im.width / p.stride_w;
+  int64_t* offset = TapBuffer(taps_);
+  for (int64_t t = 0; t < taps_; ++t) {
+    const int64_t ky = merged_ ? t : t / p.kernel_w, kx = merged_ ? 0 : t % p.kernel_w;
+    offset[t] = (ky * p.dilation_h * im.width + kx * p.dilation_w) * im.x_stride;
+  }
+  args->tap_offset = offset;
+}
+
+// A as a copy of the block's input rows: all rows that one filter row reads, one after another,
+// then those of the next remainder modulo stride_h; each padded left and right, to a multiple of
+// stride_w pixels.
+void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args) const {
+  const ConvProblem& p = problem_;
+  const Images& im = space.images;
+  const int64_t c = p.in_channels;
+  const int64_t reach = (p.kernel_h - 1) * p.dilation_h;  // rows below an output row's first
+  const int64_t slots = CeilDiv((block.rows - 1) * p.stride_h + reach + 1, p.stride_h);
+  const int64_t needed = (block.columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
+  const int64_t columns = CeilDiv(needed, p.stride_w) * p.stride_w;
+  const int64_t row_bytes = columns * c;
+  const int64_t bytes = p.stride_h * slots * row_bytes + kSlack;
+  uint8_t* staged = StagingBuffer(bytes);
 
   const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
-  if (!merged_ && flip == 0) return walk;
-
-  const int64_t c = p.in_channels;
-  const int64_t left = merged_ ? p.pad_left * c : 0, right = merged_ ? p.pad_right * c : 0;
-  const int64_t row = left + im.width * c + right;
-  const int64_t rows = im.batch * im.height;
-  uint8_t* staged = StagingBuffer(rows * row + 4);  // 4: the last piece is read to kc_, rounded up
-  const uint8_t zero = zero_pixel_.data()[0];
-  ParallelFor(rows, CeilDiv(128 << 10, row), [&](int64_t begin, int64_t end) {
-    for (int64_t y = begin; y < end; ++y) {
-      uint8_t* to = staged + y * row;
-      std::memset(to, zero, static_cast<size_t>(left));
-      to += left;
-      const uint8_t* from = im.x + y * im.width * im.x_stride;
+  const auto zero = static_cast<uint8_t>(p.x_zero_point + (flip != 0 ? 128 : 0));
+  const int64_t x0 = block.column * p.stride_w - p.pad_left;
+  const int64_t left = std::clamp<int64_t>(-x0, 0, columns);
+  const int64_t right = std::clamp<int64_t>(im.width - x0, left, columns);
+  for (int64_t remainder = 0; remainder < p.stride_h; ++remainder) {
+    bool read = false;
+    for (int64_t ky = 0; ky < p.kernel_h; ++ky) {
+      read = read || ky * p.dilation_h % p.stride_h == remainder;
+    }
+    if (!read) continue;
+    for (int64_t slot = 0; slot < slots; ++slot) {
+      uint8_t* to = staged + (remainder * slots + slot) * row_bytes;
+      const int64_t y = (block.row + slot) * p.stride_h + remainder - p.pad_top;
+      if (y < 0 || y >= im.height) {
+        std::memset(to, zero, static_cast<size_t>(row_bytes));
+        continue;
+      }
+      std::memset(to, zero, static_cast<size_t>(left * c));
+      const uint8_t* from = im.x + ((block.image * im.height + y) * im.width + x0) * im.x_stride;
       if (im.x_stride == c) {
-        CopyFlipped(from, flip, im.width * c, to);
+        CopyFlipped(from + left * c, flip, (right - left) * c, to + left * c);
       } else {
-        for (int64_t x = 0; x < im.width; ++x)
+        for (int64_t x = left; x < right; ++x)
           CopyFlipped(from + x * im.x_stride, flip, c, to + x * c);
       }
-      std::memset(to + im.width * c, zero, static_cast<size_t>(right));
+      std::memset(to + right * c, zero, static_cast<size_t>((columns - right) * c));
     }
-  });
-  walk.x = staged;
-  walk.pixel = c;
-  walk.row = row;
-  walk.image = im.height * row;
-  if (merged_) {
-    walk.width = im.width + p.pad_left + p.pad_right - p.kernel_w + 1;
-    walk.pad_left = 0;
   }
-  return walk;
+
+  args->a = staged;
+  args->end = staged + bytes;
+  args->lda = p.stride_w * c;
+  args->pitch = columns / p.stride_w;
+  int64_t* offset = TapBuffer(taps_);
+  for (int64_t t = 0; t < taps_; ++t) {
+    const int64_t ky = merged_ ? t : t / p.kernel_w, kx = merged_ ? 0 : t % p.kernel_w;
+    const int64_t down = ky * p.dilation_h;
+    offset[t] = (down % p.stride_h * slots + down / p.stride_h) * row_bytes + kx * p.dilation_w * c;
+  }
+  args->tap_offset = offset;
 }
 
-// table[t * ld + i - begin] = where tap t of output pixel i starts.
-void Convolution::FillTable(const Walk& walk, int64_t begin, int64_t end, int64_t ld,
-                            const uint8_t** table) const {
+// Units [begin, end), channels [n0, n1) of every group.
+void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0,
+                                int64_t n1) const {
   const ConvProblem& p = problem_;
-  for (int64_t i = begin; i < end;) {
-    const int64_t ox0 = i % walk.out_width;
-    const int64_t oy = i / walk.out_width % walk.out_height;
-    const int64_t image = i / walk.out_width / walk.out_height;
-    const int64_t ox1 = std::min(walk.out_width, ox0 + end - i);
-    for (int64_t ky = 0; ky < walk.taps_h; ++ky) {
-      const int64_t iy = oy * p.stride_h + ky * p.dilation_h - p.pad_top;
-      const bool row_inside = iy >= 0 && iy < walk.height;
-      const uint8_t* row = walk.x + image * walk.image + iy * walk.row;
-      for (int64_t kx = 0; kx < walk.taps_w; ++kx) {
-        const uint8_t** out = table + (ky * walk.taps_w + kx) * ld + (i - begin) - ox0;
-        const int64_t offset = kx * p.dilation_w - walk.pad_left;
-        Span in =
-            row_inside ? Inside(offset, p.stride_w, walk.width, walk.out_width) : Span{ox1, ox1};
-        in.first = std::clamp(in.first, ox0, ox1);
-        in.last = std::clamp(in.last, in.first, ox1);
-        for (int64_t ox = ox0; ox < in.first; ++ox) out[ox] = zero_pixel_.data();
-        if (in.first < in.last) {
-          const int64_t step = p.stride_w * walk.pixel;
-          const uint8_t* pixel = row + offset * walk.pixel + in.first * step;
-          for (int64_t ox = in.first; ox < in.last; ++ox, pixel += step) out[ox] = pixel;
-        }
-        for (int64_t ox = in.last; ox < ox1; ++ox) out[ox] = zero_pixel_.data();
-      }
-    }
-    i += ox1 - ox0;
-  }
-}
-
-// Output pixels [m0, m1), channels [n0, n1) of every group.
-void Convolution::RunDensePiece(const Walk& walk, const Images& im, int64_t m0, int64_t m1,
-                                int64_t n0, int64_t n1) const {
-  const ConvProblem& p = problem_;
+  const Images& im = space.images;
   const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
-  const int64_t row_bytes = walk.direct ? kc_ : p.stride_h * p.stride_w * p.in_channels;
+  const int64_t unit_bytes =
+      space.by_pixel ? p.stride_w * p.in_channels : p.stride_h * im.width * p.in_channels;
   const bool weights_fit = group_bytes_ * p.groups <= kWeightBlockBytes;
-  int64_t block = std::max<int64_t>(
-      48, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / std::max<int64_t>(1, row_bytes));
-  if (!walk.direct) block = std::clamp<int64_t>(kTableEntries / taps_, 24, block);
-  const int64_t blocks = CeilDiv(m1 - m0, block);
-  const int64_t weight_row = taps_ * (kc_ + 3) / 4 * 4;
+  const int64_t most = std::max<int64_t>(
+      space.by_pixel ? 48 : 1, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / unit_bytes);
+  const int64_t weight_row = CeilDiv(taps_ * CeilDiv(kc_, 4) * 4, 64) * 64;
   const int64_t n_block = std::max(kPanel, kWeightBlockBytes / weight_row / kPanel * kPanel);
-  const uint8_t** table = walk.direct ? nullptr : TableBuffer(taps_ * (block + 1));
+  // Rows of a filter may lie in the next image's place: pitch must be whole pixels of A.
+  const bool staged = staged_ || (merged_ && im.x_stride != p.in_channels) ||
+                      (space.out_height > 1 && p.stride_h * im.width % p.stride_w != 0);
 
-  for (int64_t i = 0; i < blocks; ++i) {
-    const int64_t begin = m0 + (m1 - m0) * i / blocks, end = m0 + (m1 - m0) * (i + 1) / blocks;
-    if (!walk.direct) FillTable(walk, begin, end, end - begin, table);
+  while (begin < end) {
+    // Blocks of even size, none across two images.
+    int64_t last = end;
+    Block block{0, 0, 1, 0, 0};
+    if (!space.by_pixel) {
+      block.image = begin / space.out_height;
+      last = std::min(end, (block.image + 1) * space.out_height);
+    }
+    const int64_t units = CeilDiv(last - begin, CeilDiv(last - begin, most));
+    if (space.by_pixel) {
+      block.column = begin;
+      block.columns = units;
+    } else {
+      block.row = begin % space.out_height;
+      block.rows = units;
+      block.columns = space.out_width;
+    }
+    begin += units;
+
+    DenseArgs args{};
+    (staged ? Stage(space, block, &args) : Address(space, block, &args));
+    args.m = block.rows * block.columns;
+    args.run = block.columns;
+    if (args.run == args.pitch || block.rows == 1) args.run = args.pitch = args.m;
+    args.taps = taps_;
+    args.kc = kc_;
+    const int64_t pixel =
+        (block.image * space.out_height + block.row) * space.out_width + block.column;
+    const uint8_t* a = args.a;
     for (int64_t g = 0; g < p.groups; ++g) {
-      DenseArgs args{};
       args.epilogue = FromChannel(epilogue_->args(), g * group_out);
-      args.rows = table;
-      args.rows_ld = end - begin;
-      args.row_offset = g * group_in;
-      args.a = walk.x + begin * walk.pixel + g * group_in;
-      args.lda = walk.pixel;
-      args.m = end - begin;
-      args.taps = taps_;
-      args.kc = kc_;
+      args.a = a + g * group_in;
       args.weight = weights_.data() + g * group_bytes_;
-      args.y = im.y + begin * im.y_stride + g * group_out * OutputBytes(args.epilogue);
+      args.y = im.y + pixel * im.y_stride + g * group_out * OutputBytes(args.epilogue);
       args.y_stride = im.y_stride;
-      args.r = im.r == nullptr ? nullptr : im.r + begin * im.r_stride + g * group_out;
+      args.r = im.r == nullptr ? nullptr : im.r + pixel * im.r_stride + g * group_out;
       args.r_stride = im.r_stride;
       for (int64_t n = n0; n < n1; n += n_block) {
         args.n_begin = n;
@@ -206,33 +213,44 @@ void Convolution::RunDensePiece(const Walk& walk, const Images& im, int64_t m0, 
   }
 }
 
-void Convolution::RunDense(const Images& im) const {
+void Convolution::RunDense(const Images& images) const {
   const ConvProblem& p = problem_;
-  const Walk walk = Stage(im);
-  const int64_t m = im.batch * walk.out_height * walk.out_width;
+  Space space{images, OutHeight(images.height), OutWidth(images.width), false};
+  const bool single_pixels = p.kernel_h * p.kernel_w == 1 && p.stride_h * p.stride_w == 1 &&
+                             p.pad_top + p.pad_left + p.pad_bottom + p.pad_right == 0;
+  if (single_pixels) {
+    Images& im = space.images;
+    im.width *= im.height * im.batch;
+    im.height = im.batch = 1;
+    space.out_height = 1;
+    space.out_width = im.width;
+  }
+  space.by_pixel = space.out_height * space.images.batch == 1;
+
+  const int64_t units = space.units();
+  const int64_t pixels = space.images.batch * space.out_height * space.out_width;
   const int64_t n = p.out_channels / p.groups;
-  const int64_t macs_per_row = p.out_channels * taps_ * kc_;
+  const int64_t macs = pixels * p.out_channels * taps_ * kc_;
   const int64_t panels = CeilDiv(n, kPanel);
-  const int64_t threads =
-      std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, m * macs_per_row / kGrainMacs));
+  const int64_t threads = std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, macs / kGrainMacs));
 
   // Split the axis that divides more evenly; where both do, the one whose operand is larger, so
   // that each core keeps its share of it in its own L2.
-  const auto evenness = [&](int64_t units) {
-    return static_cast<double>(units) / static_cast<double>(threads * CeilDiv(units, threads));
+  const auto evenness = [&](int64_t parts) {
+    return static_cast<double>(parts) / static_cast<double>(threads * CeilDiv(parts, threads));
   };
   const double by_n = p.groups == 1 ? evenness(panels) : 0.0;
-  const double by_m = evenness(CeilDiv(m, 6));
-  const bool split_n = by_n > by_m + 0.02 || (by_n > by_m - 0.02 && n > m);
+  const double by_m = evenness(space.by_pixel ? CeilDiv(units, kTileRows) : units);
+  const bool split_n = by_n > by_m + 0.02 || (by_n > by_m - 0.02 && n > pixels);
   if (threads == 1) {
-    RunDensePiece(walk, im, 0, m, 0, n);
+    RunDensePiece(space, 0, units, 0, n);
   } else if (split_n) {
     ParallelFor(panels, CeilDiv(panels, threads), [&](int64_t begin, int64_t end) {
-      RunDensePiece(walk, im, 0, m, begin * kPanel, std::min(n, end * kPanel));
+      RunDensePiece(space, 0, units, begin * kPanel, std::min(n, end * kPanel));
     });
   } else {
-    ParallelFor(m, std::max<int64_t>(1, m / threads),
-                [&](int64_t begin, int64_t end) { RunDensePiece(walk, im, begin, end, 0, n); });
+    ParallelFor(units, std::max<int64_t>(1, units / threads),
+                [&](int64_t begin, int64_t end) { RunDensePiece(space, begin, end, 0, n); });
   }
 }
 

@@ -116,26 +116,47 @@ OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_
   }
 }
 
-// Rows [row, row + rows), rows <= MR, of the panel at channel c, n of whose NV * 16 channels are
-// real.
+// The rows of A that a tile reads, found one after another without dividing.
+struct RowCursor {
+  const uint8_t* next;
+  int64_t left;  // rows of this run still to come, next's included
+  int64_t lda, run, gap;
+
+  explicit RowCursor(const DenseArgs& d)
+      : next(d.a), left(d.run), lda(d.lda), run(d.run), gap((d.pitch - d.run) * d.lda) {}
+  const uint8_t* Take() {
+    const uint8_t* row = next;
+    next += lda;
+    if (--left == 0) {
+      left = run;
+      next += gap;
+    }
+    return row;
+  }
+};
+
 template <int MR, int NV>
-void Tile(const DenseArgs& d, int64_t row, int64_t rows, int64_t c, int64_t n, const int8_t* w) {
-  Acc acc[MR][NV];
+OCTET_INLINE void LoadBias(const DenseArgs& d, int64_t c, Acc (&acc)[MR][NV]) {
   OCTET_UNROLL
   for (int v = 0; v < NV; ++v) {
     const Acc bias = AsAcc(_mm512_loadu_si512(d.epilogue.bias + c + v * 16));
     OCTET_UNROLL
     for (int i = 0; i < MR; ++i) acc[i][v] = bias;
   }
+}
+
+// Rows [row, row + rows), rows <= MR, of the panel at channel c, n of whose NV * 16 channels are
+// real. pixels: where each row's pieces start.
+template <int MR, int NV>
+void Tile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t rows, int64_t c,
+          int64_t n, const int8_t* w) {
+  Acc acc[MR][NV];
+  LoadBias<MR, NV>(d, c, acc);
   const int64_t whole = d.kc & ~int64_t{3}, tail = d.kc & 3;
   for (int64_t t = 0; t < d.taps; ++t) {
     const uint8_t* a[MR];
     OCTET_UNROLL
-    for (int i = 0; i < MR; ++i) {
-      // Missing rows repeat the last one; their sums are not stored.
-      const int64_t from = row + (i < rows ? i : rows - 1);
-      a[i] = d.rows != nullptr ? d.rows[t * d.rows_ld + from] + d.row_offset : d.a + from * d.lda;
-    }
+    for (int i = 0; i < MR; ++i) a[i] = pixels[i] + d.tap_offset[t];
     for (int64_t k = 0; k < whole; k += 4) {
       __m512i b[NV];
       OCTET_UNROLL
@@ -161,7 +182,55 @@ void Tile(const DenseArgs& d, int64_t row, int64_t rows, int64_t c, int64_t n, c
   StoreTile<MR, NV>(d, acc, row, rows, c, n);
 }
 
-typedef void (*TileFunction)(const DenseArgs&, int64_t, int64_t, int64_t, int64_t, const int8_t*);
+// Four-byte step k/4 of MR rows lda apart: groups of three share a register, which address modes
+// reach.
+template <int MR, int NV>
+OCTET_INLINE void StridedStep(const uint8_t* const (&group)[(MR + 2) / 3], int64_t lda, int at,
+                              const int8_t* w, Acc (&acc)[MR][NV]) {
+  __m512i b[NV];
+  OCTET_UNROLL
+  for (int v = 0; v < NV; ++v) b[v] = _mm512_load_si512(w + v * 64);
+  OCTET_UNROLL
+  for (int i = 0; i < MR; ++i) {
+    const __m512i x = _mm512_set1_epi32(LoadDword(group[i / 3] + (i % 3) * lda + at));
+    OCTET_UNROLL
+    for (int v = 0; v < NV; ++v) acc[i][v] = Dot(acc[i][v], x, b[v]);
+  }
+}
+
+// Tile of exactly MR rows lda apart, kc a multiple of 4: as many rows as fit the accumulators would
+// not fit the registers as pointers.
+template <int MR, int NV>
+void StridedTile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t, int64_t c,
+                 int64_t n, const int8_t* w) {
+  Acc acc[MR][NV];
+  LoadBias<MR, NV>(d, c, acc);
+  constexpr int kGroups = (MR + 2) / 3;
+  const int64_t lda = d.lda;
+  for (int64_t t = 0; t < d.taps; ++t) {
+    const uint8_t* group[kGroups];
+    OCTET_UNROLL
+    for (int i = 0; i < kGroups; ++i) group[i] = pixels[0] + d.tap_offset[t] + i * 3 * lda;
+    int64_t k = d.kc;
+    for (; k >= 16; k -= 16) {
+      OCTET_UNROLL
+      for (int i = 0; i < 4; ++i) StridedStep<MR, NV>(group, lda, i * 4, w + i * NV * 64, acc);
+      w += 4 * NV * 64;
+      OCTET_UNROLL
+      for (int i = 0; i < kGroups; ++i) group[i] += 16;
+    }
+    for (; k > 0; k -= 4) {
+      StridedStep<MR, NV>(group, lda, 0, w, acc);
+      w += NV * 64;
+      OCTET_UNROLL
+      for (int i = 0; i < kGroups; ++i) group[i] += 4;
+    }
+  }
+  StoreTile<MR, NV>(d, acc, row, MR, c, n);
+}
+
+typedef void (*TileFunction)(const DenseArgs&, const uint8_t* const*, int64_t, int64_t, int64_t,
+                             int64_t, const int8_t*);
 
 // The smallest tile of NV vectors that holds m rows.
 template <int NV>
@@ -187,9 +256,21 @@ template <int NV>
 void Panel(const DenseArgs& d, int64_t c, int64_t n, const int8_t* w) {
   constexpr int64_t kRows = NV == 4 ? 6 : NV == 3 ? 8 : 12;
   const int64_t tiles = (d.m + kRows - 1) / kRows;
+  const bool whole_dwords = (d.kc & 3) == 0;
+  RowCursor cursor(d);
   for (int64_t i = 0, row = 0; i < tiles; ++i) {
-    const int64_t end = d.m * (i + 1) / tiles;
-    TileFor<NV>(end - row)(d, row, end - row, c, n, w);
+    const int64_t end = d.m * (i + 1) / tiles, rows = end - row;
+    const bool strided = cursor.left >= rows;
+    const uint8_t* pixels[kRows];
+    for (int64_t j = 0; j < rows; ++j) pixels[j] = cursor.Take();
+    // Missing rows repeat the last one; their sums are not stored.
+    for (int64_t j = rows; j < kRows; ++j) pixels[j] = pixels[rows - 1];
+    TileFunction tile = TileFor<NV>(rows);
+    if constexpr (NV <= 2) {
+      if (strided && whole_dwords && rows == 12) tile = StridedTile<12, NV>;
+      if (strided && whole_dwords && rows == 8) tile = StridedTile<8, NV>;
+    }
+    tile(d, pixels, row, rows, c, n, w);
     row = end;
   }
 }
@@ -200,7 +281,7 @@ void Panel(const DenseArgs& d, int64_t c, int64_t n, const int8_t* w) {
 extern "C" void octet_dense_u8s8_6x64_avx512vnni(const octet::kernels::DenseArgs* args) {
   using namespace octet::kernels;
   const DenseArgs& d = *args;
-  const int64_t panel_row = d.taps * ((d.kc + 3) / 4 * 4);
+  const int64_t panel_row = (d.taps * ((d.kc + 3) / 4 * 4) + 63) / 64 * 64;
   for (int64_t c = d.n_begin; c < d.n_end; c += 64) {
     const int8_t* w = static_cast<const int8_t*>(d.weight) + c * panel_row;
     const int64_t n = d.n_end - c;

@@ -38,14 +38,17 @@ void Tile(const DenseArgs& d, int64_t row, int64_t rows, int64_t n0, int64_t cha
     for (int64_t n = 0; n < channels; ++n) acc[i][n] = d.epilogue.bias[n0 + n];
   const int64_t w_stride = d.taps * d.kc;
   const int16_t* w = static_cast<const int16_t*>(d.weight) + n0 * w_stride;
+  const uint8_t* pixel[kRows];
+  for (int64_t i = 0; i < kRows; ++i) {
+    const int64_t from = row + (i < rows ? i : rows - 1);
+    pixel[i] = d.a + (from / d.run * d.pitch + from % d.run) * d.lda;
+  }
   for (int64_t t = 0; t < d.taps; ++t)
     for (int64_t k0 = 0; k0 < d.kc; k0 += kChunk) {
       const int64_t k = d.kc - k0 < kChunk ? d.kc - k0 : kChunk;
       for (int64_t i = 0; i < kRows; ++i) {
-        const int64_t from = row + (i < rows ? i : rows - 1);
-        const uint8_t* piece =
-            d.rows != nullptr ? d.rows[t * d.rows_ld + from] + d.row_offset : d.a + from * d.lda;
-        for (int64_t j = 0; j < k; ++j) a[i][j] = piece[k0 + j];
+        const uint8_t* piece = pixel[i] + d.tap_offset[t] + k0;
+        for (int64_t j = 0; j < k; ++j) a[i][j] = piece[j];
       }
       Dot(a, w + t * d.kc + k0, w_stride, channels, k, acc);
     }

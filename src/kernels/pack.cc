@@ -14,10 +14,10 @@ void PackRowsS16(const PlainWeights& w, int16_t* out) {
 }
 
 void PackPanelsK4(const PlainWeights& w, int8_t* out) {
-  const int64_t k4 = RoundUp(w.kc, 4);
+  const int64_t k4 = RoundUp(w.kc, 4), panel_row = RoundUp(w.taps * k4, 64);
   for (int64_t n0 = 0; n0 < w.n; n0 += 64) {
     const int64_t width = std::min<int64_t>(64, RoundUp(w.n - n0, 16));
-    int8_t* panel = out + n0 * w.taps * k4;
+    int8_t* panel = out + n0 * panel_row;
     for (int64_t n = n0; n < std::min(w.n, n0 + 64); ++n)
       for (int64_t t = 0; t < w.taps; ++t)
         for (int64_t k = 0; k < w.kc; ++k)
@@ -94,7 +94,7 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
     case Layout::kDepthwiseS16:
       return n * taps * kc * 2;
     case Layout::kPanelsK4:
-      return RoundUp(n, 16) * taps * RoundUp(kc, 4);
+      return RoundUp(n, 16) * RoundUp(taps * RoundUp(kc, 4), 64);
     case Layout::kDepthwiseTaps4:
       return BlockedChannels(n) * RoundUp(taps, 4);
     case Layout::kDepthwise3x3:
