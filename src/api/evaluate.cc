@@ -1,6 +1,8 @@
 #include "api/internal.h"
 #include "evaluate/analyze.h"
 #include "evaluate/bench.h"
+#include "evaluate/bench_ops/measure.h"
+#include "evaluate/bench_ops/problem.h"
 #include "evaluate/eval.h"
 #include "evaluate/inspect.h"
 #include "evaluate/verify.h"
@@ -73,5 +75,18 @@ BenchResult Bench(const Model& model, const Model* quantized, const BenchOptions
   const Model second = Runnable(*quantized, true);
   return BenchGraphs(first.graph(), &second.graph(), request);
 }
+
+OperatorBenchResult BenchOperator(const std::string& problem, const OperatorBenchOptions& options) {
+  OperatorRequest request;
+  request.seconds = options.seconds;
+  request.peers = options.peers;
+  request.threads = options.threads;
+  request.progress = options.progress;
+  return BenchProblem(ParseProblem(problem), request);
+}
+
+std::vector<std::string> BenchSuite(const std::string& name) { return SuiteProblems(name); }
+
+std::vector<std::string> BenchSuiteNames() { return SuiteNames(); }
 
 }  // namespace octet

@@ -9,12 +9,16 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace octet {
 namespace {
 
 struct Features {
-  bool avx2 = false, avx_vnni = false, avx512_vnni = false;
+  bool avx2 = false, avx_vnni = false, avx512_vnni = false, amx_int8 = false;
 };
 
 #if defined(__x86_64__)
@@ -22,6 +26,16 @@ uint64_t Xgetbv0() {
   uint32_t lo = 0, hi = 0;
   __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
   return (static_cast<uint64_t>(hi) << 32) | lo;
+}
+
+// Tile data is off until a process asks for it (Linux 5.16; Documentation/arch/x86/xstate.rst).
+bool AllowTileData() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 Features Detect() {
@@ -39,6 +53,9 @@ Features Detect() {
   f.avx2 = os_ymm && fma && bit(b, 5);
   const bool avx512_core = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   f.avx512_vnni = os_zmm && f.avx2 && avx512_core && bit(c, 11);
+  const bool os_tiles = (xcr0 & 0x60000) == 0x60000;  // XTILECFG, XTILEDATA
+  const bool tiles = bit(d, 24) && bit(d, 25);        // AMX-TILE, AMX-INT8
+  f.amx_int8 = f.avx512_vnni && os_tiles && tiles && AllowTileData();
   if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.avx_vnni = f.avx2 && bit(a, 4);
   return f;
 }
@@ -63,16 +80,18 @@ std::string_view IsaName(Isa isa) {
       return "avxvnni";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAmxInt8:
+      return "amxint8";
   }
   return "unknown";
 }
 
 Isa ParseIsa(std::string_view name) {
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni}) {
+  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmxInt8}) {
     if (IsaName(isa) == name) return isa;
   }
   Fail(ErrorCode::kInvalidArgument, "unknown instruction set '", name,
-       "'; expected portable, avx2, avxvnni or avx512vnni");
+       "'; expected portable, avx2, avxvnni, avx512vnni or amxint8");
 }
 
 std::vector<Isa> SupportedIsas() {
@@ -80,6 +99,7 @@ std::vector<Isa> SupportedIsas() {
   if (Cpu().avx2) isas.push_back(Isa::kAvx2);
   if (Cpu().avx_vnni) isas.push_back(Isa::kAvxVnni);
   if (Cpu().avx512_vnni) isas.push_back(Isa::kAvx512Vnni);
+  if (Cpu().amx_int8) isas.push_back(Isa::kAmxInt8);
   return isas;
 }
 

@@ -9,13 +9,14 @@
 namespace octet {
 
 // Ordered by preference: a kernel of a higher level is taken where the CPU has it.
-enum class Isa : uint8_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3 };
+enum class Isa : uint8_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3, kAmxInt8 = 4 };
 
-[[nodiscard]] std::string_view IsaName(Isa isa);    // "portable", "avx2", "avxvnni", "avx512vnni"
+[[nodiscard]] std::string_view IsaName(Isa isa);    // "portable", "avx2", ..., "amxint8"
 [[nodiscard]] Isa ParseIsa(std::string_view name);  // throws kInvalidArgument, naming the choices
 
 // The levels this machine can execute, lowest first; always holds kPortable. avxvnni is not implied
-// by avx512vnni (Cascade Lake has the latter alone).
+// by avx512vnni (Cascade Lake has the latter alone). amxint8 needs the operating system's leave,
+// which the first call asks for (Linux: arch_prctl).
 [[nodiscard]] std::vector<Isa> SupportedIsas();
 
 // The highest supported level, or what OCTET_FORCE_ISA names. Throws kInvalidArgument where that

@@ -10,6 +10,8 @@ struct PeakRates {
   double int8_gops = 0;   // 10^9 operations (a multiply-add is two) per second on 8-bit codes
   double float_gops = 0;  // on float32
   std::string int8_instruction, float_instruction;  // "vpdpbusd zmm"
+  double amx_gops = 0;          // on 8-bit codes by tiles; 0: not on this machine
+  std::string amx_instruction;  // "tdpbusd"
 };
 
 // The best of several bursts of about `seconds` each, by the widest instructions of the machine

@@ -47,6 +47,8 @@ struct DenseArgs {
   int64_t m, run, pitch;  // m is a multiple of run
   int64_t taps, kc;
   const int64_t* tap_offset;
+  uint8_t* scratch;  // room for at least 32 rows of A, each rounded up to 64 bytes, and 64 more
+  int64_t scratch_bytes;
   const void* weight;      // packed in the kernel's layout; of channel n_begin = 0
   int64_t n_begin, n_end;  // channels to make; n_begin is a multiple of 64
   uint8_t* y;              // row 0, channel 0; rows y_stride bytes apart

@@ -194,6 +194,16 @@ void Convolution::Choose(std::string_view overflow) {
     if (why.empty()) kernel_ = &kernel;
     candidates_.push_back({std::string(kernel.name), std::move(why)});
   }
+  few_rows_kernel_ = kernel_;
+  if (kernel_ != nullptr && kernel_->isa == Isa::kAmxInt8) {
+    for (const KernelInfo& kernel : Registry()) {
+      if (kernel.op == Op::Dense && kernel.layout == kernel_->layout && kernel.isa < kernel_->isa &&
+          RefusalByChoice(kernel).empty()) {
+        few_rows_kernel_ = &kernel;
+        break;
+      }
+    }
+  }
   if (kernel_ != nullptr) return;
   std::string all;
   for (const Candidate& c : candidates_) all += Cat("\n  ", c.kernel, ": ", c.refused_because);

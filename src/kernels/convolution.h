@@ -53,6 +53,8 @@ class Convolution {
   std::vector<int8_t> plain_;  // OIHW, kept for the reference kernel only
   std::vector<Candidate> candidates_;
   const KernelInfo* kernel_ = nullptr;
+  const KernelInfo* few_rows_kernel_ =
+      nullptr;                 // Dense: of the same layout; kernel_ where no other
   bool merged_ = false;        // Dense: a tap is a filter row
   bool staged_ = false;        // Dense: A is a copy of the input
   int64_t taps_ = 0, kc_ = 0;  // Dense: pieces of a row of A and their bytes

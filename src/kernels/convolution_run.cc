@@ -18,16 +18,26 @@ constexpr int64_t kRowBlockBytes = 128 << 10;
 constexpr int64_t kLargeRowBlockBytes = 512
                                         << 10;  // where every row block reads the weights from L3
 constexpr int64_t kPanel = 64;
-// Readable bytes past a staged copy: kernels read whole vectors.
+// Readable bytes past a staged copy's last pixel: kernels read whole vectors, and 16 pixels at
+// once.
 constexpr int64_t kSlack = 128;
+constexpr int64_t kScratchBytes = 64 << 10;
 // Rows of a kernel's tile, roughly: what a split by pixels should leave whole.
 constexpr int64_t kTileRows = 16;
+// A tile kernel computes 16 rows whatever it is given: below this a vector kernel is faster.
+constexpr int64_t kFewRows = 4;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t OutputBytes(const EpilogueArgs& e) { return e.output == kStoreCodes ? 1 : 4; }
 
-// A buffer of the calling thread that only grows. Workers of a parallel loop get it by pointer.
+// Buffers of the calling thread that only grow.
+uint8_t* ScratchBuffer(int64_t bytes) {
+  static thread_local AlignedBytes buffer;
+  if (buffer.size() < bytes) buffer = AlignedBytes(bytes);
+  return buffer.data();
+}
+
 uint8_t* StagingBuffer(int64_t bytes) {
   static thread_local AlignedBytes buffer;
   if (buffer.size() < bytes) buffer = AlignedBytes(bytes);
@@ -104,7 +114,7 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   const int64_t needed = (block.columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
   const int64_t columns = CeilDiv(needed, p.stride_w) * p.stride_w;
   const int64_t row_bytes = columns * c;
-  const int64_t bytes = p.stride_h * slots * row_bytes + kSlack;
+  const int64_t bytes = p.stride_h * slots * row_bytes + kSlack + 15 * p.stride_w * c;
   uint8_t* staged = StagingBuffer(bytes);
 
   const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
@@ -167,6 +177,9 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
   const bool staged = staged_ || (merged_ && im.x_stride != p.in_channels) ||
                       (space.out_height > 1 && p.stride_h * im.width % p.stride_w != 0);
 
+  const int64_t scratch_bytes = std::max(kScratchBytes, 32 * (weight_row + 64) + 64);
+  uint8_t* scratch = ScratchBuffer(scratch_bytes);
+
   while (begin < end) {
     // Blocks of even size, none across two images.
     int64_t last = end;
@@ -193,6 +206,8 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
     if (args.run == args.pitch || block.rows == 1) args.run = args.pitch = args.m;
     args.taps = taps_;
     args.kc = kc_;
+    args.scratch = scratch;
+    args.scratch_bytes = scratch_bytes;
     const int64_t pixel =
         (block.image * space.out_height + block.row) * space.out_width + block.column;
     const uint8_t* a = args.a;
@@ -207,7 +222,7 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
       for (int64_t n = n0; n < n1; n += n_block) {
         args.n_begin = n;
         args.n_end = std::min(n1, n + n_block);
-        Call(*kernel_, args);
+        Call(args.m < kFewRows ? *few_rows_kernel_ : *kernel_, args);
       }
     }
   }

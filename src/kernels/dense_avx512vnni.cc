@@ -1,4 +1,4 @@
-// octet_dense_u8s8_6x64_avx512vnni: implicit GEMM on vpdpbusd. Layout kPanelsK4.
+// octet_dense_u8s8_6x64_avx512vnni: implicit GEMM on vpdpbusd. Layout kTilesK64.
 //
 // A tile is MR rows by NV vectors of 16 channels, accumulators in registers: 6x64 for whole panels,
 // 8x48, 12x32 and 12x16 for the last, 24 to 12 accumulators against a latency of 5 and 2 per cycle.
@@ -11,6 +11,9 @@
 
 namespace octet::kernels {
 namespace {
+
+constexpr int64_t kSteps = 16;  // of four bytes of K in a tile
+constexpr int64_t kTileBytes = 1024;
 
 // Up to three bytes as a dword, zeros above.
 OCTET_INLINE int LoadTail(const uint8_t* p, int64_t n) {
@@ -145,51 +148,75 @@ OCTET_INLINE void LoadBias(const DenseArgs& d, int64_t c, Acc (&acc)[MR][NV]) {
   }
 }
 
+// Walks a panel's tiles: sixteen steps of four bytes of K, then the next tile of each of NV
+// vectors.
+template <int NV>
+struct WeightCursor {
+  const int8_t* w;
+  int64_t left = kSteps;  // in this tile
+
+  // Steps that can be taken before Advance(), at most `wanted`.
+  [[nodiscard]] int64_t Run(int64_t wanted) const { return wanted < left ? wanted : left; }
+  void Advance(int64_t steps) {
+    w += steps * 64;
+    left -= steps;
+    if (left != 0) return;
+    left = kSteps;
+    w += (NV - 1) * kTileBytes;
+  }
+};
+
 // Rows [row, row + rows), rows <= MR, of the panel at channel c, n of whose NV * 16 channels are
 // real. pixels: where each row's pieces start.
 template <int MR, int NV>
 void Tile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t rows, int64_t c,
-          int64_t n, const int8_t* w) {
+          int64_t n, const int8_t* weight) {
   Acc acc[MR][NV];
   LoadBias<MR, NV>(d, c, acc);
-  const int64_t whole = d.kc & ~int64_t{3}, tail = d.kc & 3;
+  const int64_t whole = d.kc / 4, tail = d.kc & 3;
+  WeightCursor<NV> cursor{weight};
   for (int64_t t = 0; t < d.taps; ++t) {
     const uint8_t* a[MR];
     OCTET_UNROLL
     for (int i = 0; i < MR; ++i) a[i] = pixels[i] + d.tap_offset[t];
-    for (int64_t k = 0; k < whole; k += 4) {
-      __m512i b[NV];
-      OCTET_UNROLL
-      for (int v = 0; v < NV; ++v) b[v] = _mm512_load_si512(w + v * 64);
-      w += NV * 64;
-      OCTET_UNROLL
-      for (int i = 0; i < MR; ++i) {
-        const __m512i x = _mm512_set1_epi32(LoadDword(a[i] + k));
+    for (int64_t k = 0; k < whole;) {
+      const int64_t steps = cursor.Run(whole - k);
+      const int8_t* w = cursor.w;
+      for (int64_t end = k + steps; k < end; ++k, w += 64) {
+        __m512i b[NV];
         OCTET_UNROLL
-        for (int v = 0; v < NV; ++v) acc[i][v] = Dot(acc[i][v], x, b[v]);
+        for (int v = 0; v < NV; ++v) b[v] = _mm512_load_si512(w + v * kTileBytes);
+        OCTET_UNROLL
+        for (int i = 0; i < MR; ++i) {
+          const __m512i x = _mm512_set1_epi32(LoadDword(a[i] + k * 4));
+          OCTET_UNROLL
+          for (int v = 0; v < NV; ++v) acc[i][v] = Dot(acc[i][v], x, b[v]);
+        }
       }
+      cursor.Advance(steps);
     }
     if (tail != 0) {
       OCTET_UNROLL
       for (int i = 0; i < MR; ++i) {
-        const __m512i x = _mm512_set1_epi32(LoadTail(a[i] + whole, tail));
+        const __m512i x = _mm512_set1_epi32(LoadTail(a[i] + whole * 4, tail));
         OCTET_UNROLL
-        for (int v = 0; v < NV; ++v) acc[i][v] = Dot(acc[i][v], x, _mm512_load_si512(w + v * 64));
+        for (int v = 0; v < NV; ++v)
+          acc[i][v] = Dot(acc[i][v], x, _mm512_load_si512(cursor.w + v * kTileBytes));
       }
-      w += NV * 64;
+      cursor.Advance(1);
     }
   }
   StoreTile<MR, NV>(d, acc, row, rows, c, n);
 }
 
-// Four-byte step k/4 of MR rows lda apart: groups of three share a register, which address modes
+// Four bytes of K of MR rows lda apart: groups of three share a register, which address modes
 // reach.
 template <int MR, int NV>
 OCTET_INLINE void StridedStep(const uint8_t* const (&group)[(MR + 2) / 3], int64_t lda, int at,
                               const int8_t* w, Acc (&acc)[MR][NV]) {
   __m512i b[NV];
   OCTET_UNROLL
-  for (int v = 0; v < NV; ++v) b[v] = _mm512_load_si512(w + v * 64);
+  for (int v = 0; v < NV; ++v) b[v] = _mm512_load_si512(w + v * kTileBytes);
   OCTET_UNROLL
   for (int i = 0; i < MR; ++i) {
     const __m512i x = _mm512_set1_epi32(LoadDword(group[i / 3] + (i % 3) * lda + at));
@@ -202,28 +229,35 @@ OCTET_INLINE void StridedStep(const uint8_t* const (&group)[(MR + 2) / 3], int64
 // not fit the registers as pointers.
 template <int MR, int NV>
 void StridedTile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t, int64_t c,
-                 int64_t n, const int8_t* w) {
+                 int64_t n, const int8_t* weight) {
   Acc acc[MR][NV];
   LoadBias<MR, NV>(d, c, acc);
   constexpr int kGroups = (MR + 2) / 3;
   const int64_t lda = d.lda;
+  WeightCursor<NV> cursor{weight};
   for (int64_t t = 0; t < d.taps; ++t) {
     const uint8_t* group[kGroups];
     OCTET_UNROLL
     for (int i = 0; i < kGroups; ++i) group[i] = pixels[0] + d.tap_offset[t] + i * 3 * lda;
-    int64_t k = d.kc;
-    for (; k >= 16; k -= 16) {
-      OCTET_UNROLL
-      for (int i = 0; i < 4; ++i) StridedStep<MR, NV>(group, lda, i * 4, w + i * NV * 64, acc);
-      w += 4 * NV * 64;
-      OCTET_UNROLL
-      for (int i = 0; i < kGroups; ++i) group[i] += 16;
-    }
-    for (; k > 0; k -= 4) {
-      StridedStep<MR, NV>(group, lda, 0, w, acc);
-      w += NV * 64;
-      OCTET_UNROLL
-      for (int i = 0; i < kGroups; ++i) group[i] += 4;
+    for (int64_t left = d.kc / 4; left > 0;) {
+      const int64_t steps = cursor.Run(left);
+      const int8_t* w = cursor.w;
+      int64_t k = steps;
+      for (; k >= 4; k -= 4) {
+        OCTET_UNROLL
+        for (int i = 0; i < 4; ++i) StridedStep<MR, NV>(group, lda, i * 4, w + i * 64, acc);
+        w += 4 * 64;
+        OCTET_UNROLL
+        for (int i = 0; i < kGroups; ++i) group[i] += 16;
+      }
+      for (; k > 0; --k) {
+        StridedStep<MR, NV>(group, lda, 0, w, acc);
+        w += 64;
+        OCTET_UNROLL
+        for (int i = 0; i < kGroups; ++i) group[i] += 4;
+      }
+      left -= steps;
+      cursor.Advance(steps);
     }
   }
   StoreTile<MR, NV>(d, acc, row, MR, c, n);

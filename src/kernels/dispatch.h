@@ -29,7 +29,7 @@ enum class Layout {
   kNone,
   kPlain,
   kRowsS16,
-  kPanelsK4,
+  kTilesK64,
   kDepthwiseS16,
   kDepthwiseTaps4,
   kDepthwise3x3,

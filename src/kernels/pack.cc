@@ -13,16 +13,18 @@ void PackRowsS16(const PlainWeights& w, int16_t* out) {
   for (size_t i = 0; i < w.codes.size(); ++i) out[i] = w.codes[i];
 }
 
-void PackPanelsK4(const PlainWeights& w, int8_t* out) {
+void PackTilesK64(const PlainWeights& w, int8_t* out) {
   const int64_t k4 = RoundUp(w.kc, 4), panel_row = RoundUp(w.taps * k4, 64);
   for (int64_t n0 = 0; n0 < w.n; n0 += 64) {
     const int64_t width = std::min<int64_t>(64, RoundUp(w.n - n0, 16));
     int8_t* panel = out + n0 * panel_row;
     for (int64_t n = n0; n < std::min(w.n, n0 + 64); ++n)
       for (int64_t t = 0; t < w.taps; ++t)
-        for (int64_t k = 0; k < w.kc; ++k)
-          panel[((t * k4 + k / 4 * 4) * width) + (n - n0) * 4 + k % 4] =
-              w.codes[static_cast<size_t>((n * w.taps + t) * w.kc + k)];
+        for (int64_t k = 0; k < w.kc; ++k) {
+          const int64_t row = t * k4 + k, channel = n - n0;  // row of (taps*K4)
+          panel[row / 64 * 64 * width + channel / 16 * 1024 + row % 64 / 4 * 64 + channel % 16 * 4 +
+                row % 4] = w.codes[static_cast<size_t>((n * w.taps + t) * w.kc + k)];
+        }
   }
 }
 
@@ -93,7 +95,7 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
     case Layout::kRowsS16:
     case Layout::kDepthwiseS16:
       return n * taps * kc * 2;
-    case Layout::kPanelsK4:
+    case Layout::kTilesK64:
       return RoundUp(n, 16) * RoundUp(taps * RoundUp(kc, 4), 64);
     case Layout::kDepthwiseTaps4:
       return BlockedChannels(n) * RoundUp(taps, 4);
@@ -114,8 +116,8 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
     case Layout::kRowsS16:
       PackRowsS16(w, reinterpret_cast<int16_t*>(out.data()));
       break;
-    case Layout::kPanelsK4:
-      PackPanelsK4(w, reinterpret_cast<int8_t*>(out.data()));
+    case Layout::kTilesK64:
+      PackTilesK64(w, reinterpret_cast<int8_t*>(out.data()));
       break;
     case Layout::kDepthwiseS16:
       PackDepthwiseS16(w, reinterpret_cast<int16_t*>(out.data()));

@@ -2,9 +2,9 @@
 //
 // Plain weights are (N, taps, kc) int8. K4 rounds kc up to a multiple of 4 with zeros.
 //   kRowsS16            int16 (N, taps, kc)
-//   kPanelsK4           int8 panels of 64 channels (the last of 16, 32, 48 or 64), each
-//                       (ceil(taps*K4/64)*16, width, 4): taps follow each other without a gap, the
-//                       panel's end is zeros
+//   kTilesK64           int8 panels of 64 channels (the last of 16, 32, 48 or 64), each
+//                       (ceil(taps*K4/64), width/16, 16, 16 channels, 4): tiles of 64 of K by 16
+//                       channels. Taps follow each other without a gap, zeros end the last tile
 //   kDepthwiseS16       int16 (taps, C)
 //   kDepthwiseTaps4     int8, per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4,
 //                       4 taps)

@@ -1,0 +1,27 @@
+// `octet bench linear | conv2d | quantize`: verifies all rows of a problem, then times them in
+// turn.
+#pragma once
+
+#include "evaluate/bench_ops/problem.h"
+#include "evaluate/bench_ops/rows.h"
+#include "octet/results.h"
+
+namespace octet {
+
+struct OperatorRequest {
+  double seconds = 0.3;  // of timed runs per row
+  bool peers = true;
+  int threads = 0;  // 0: all cores
+  Progress progress;
+};
+
+[[nodiscard]] OperatorBenchResult BenchProblem(const OperatorProblem& problem,
+                                               const OperatorRequest& request = {});
+
+// Runs and verifies every row, then times them: the body of BenchProblem, on rows as given. Fills
+// in the result's rows but for what depends on peaks and other rows.
+[[nodiscard]] std::vector<OperatorBenchResult::Row> TimeRows(const std::vector<BenchRow>& rows,
+                                                             double seconds,
+                                                             const Progress& progress = {});
+
+}  // namespace octet

@@ -1,0 +1,382 @@
+// octet_dense_u8s8_32x32_amxint8: implicit GEMM on tdpbusd. Layout kTilesK64.
+//
+// Tile registers: C00 C01 C10 C11 (16 rows x 16 channels of int32), A0 A1 (16 rows x 64 bytes of
+// K), B0 B1 (64 of K x 16 channels). A step of 64 along K loads two A and two B tiles, 4 KiB, for
+// four products of 16 cycles each. B is a column of a packed panel; C starts as the bias, its 16
+// rows read from one line with stride 0.
+//
+// Where a row of A is one piece, or whole steps long, A tiles are loaded from A itself. Sixteen
+// rows must lie lda apart: either sixteen of a run, or, where that takes fewer tiles, any sixteen
+// pixels, those between runs included, whose sums are not stored. Rows of many short pieces are
+// copied first, to rows of whole steps, and so is a tile that would read past `end`.
+#include <string.h>
+
+#include "kernels/epilogue_avx512vnni.h"
+
+#if !defined(__AMX_INT8__) || !defined(__AMX_TILE__)
+#error "this file needs -mamx-tile -mamx-int8"
+#endif
+
+namespace octet::kernels {
+namespace {
+
+constexpr int64_t kStep = 64;  // bytes of K
+constexpr int kRows = 16;      // rows of a tile
+constexpr uint32_t kAllRows = 0xffff;
+constexpr int64_t kTileBytes = 1024;
+constexpr int64_t kMaxTiles = 64;  // row tiles prepared at once
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t column_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Sixteen rows of A lda apart, and which of them are rows of y: bit i of `real`, the first of them
+// row `row` of y, the others after it.
+struct RowTile {
+  const uint8_t* a;
+  int64_t lda;
+  int64_t row;
+  uint32_t real;
+};
+
+// Copies the pieces of one row of A one after another, each rounded up to four bytes.
+OCTET_INLINE void CopyRow(const DenseArgs& d, const uint8_t* pixel, uint8_t* to) {
+  const int64_t k4 = (d.kc + 3) & ~int64_t{3}, whole = d.kc & ~int64_t{63};
+  const __mmask64 tail = Mask64(d.kc & 63);
+  for (int64_t t = 0; t < d.taps; ++t, to += k4) {
+    const uint8_t* from = pixel + d.tap_offset[t];
+    for (int64_t k = 0; k < whole; k += 64)
+      _mm512_storeu_si512(to + k, _mm512_loadu_si512(from + k));
+    if (tail == 0) continue;
+    // Whole vectors: the next piece overwrites what is too much, or meets weights of zero.
+    if ((d.kc & 63) <= 32) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + whole),
+                          _mm256_maskz_loadu_epi8(static_cast<__mmask32>(tail), from + whole));
+    } else {
+      _mm512_storeu_si512(to + whole, _mm512_maskz_loadu_epi8(tail, from + whole));
+    }
+  }
+}
+
+// K of a tile's rows: where step s starts, for A in place (`taps` pieces) or copied (one).
+struct Steps {
+  int64_t taps, steps_per_tap;
+  const int64_t* tap_offset;
+};
+
+// 16 or 32 rows x 16 or 32 channels, into tile registers 0 to 3. w: the first step's tiles of these
+// channels, w_step bytes from one step's to the next's.
+template <int MT, int NT>
+OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_t* w,
+                           int64_t w_step, const int32_t* bias) {
+  _tile_loadd(0, bias, 0);
+  if (NT > 1) _tile_loadd(1, bias + 16, 0);
+  if (MT > 1) _tile_loadd(2, bias, 0);
+  if (MT > 1 && NT > 1) _tile_loadd(3, bias + 16, 0);
+  const int64_t lda0 = tiles[0].lda, lda1 = tiles[MT - 1].lda;
+  for (int64_t t = 0; t < steps.taps; ++t) {
+    const uint8_t* a0 = tiles[0].a + steps.tap_offset[t];
+    const uint8_t* a1 = tiles[MT - 1].a + steps.tap_offset[t];
+    for (int64_t s = 0; s < steps.steps_per_tap; ++s) {
+      _tile_loadd(6, w, 64);
+      _tile_loadd(4, a0, lda0);
+      _tile_dpbusd(0, 4, 6);
+      if (NT > 1) {
+        _tile_loadd(7, w + kTileBytes, 64);
+        _tile_dpbusd(1, 4, 7);
+      }
+      if (MT > 1) {
+        _tile_loadd(5, a1, lda1);
+        _tile_dpbusd(2, 5, 6);
+        if (NT > 1) _tile_dpbusd(3, 5, 7);
+      }
+      a0 += kStep;
+      a1 += kStep;
+      w += w_step;
+    }
+  }
+}
+
+// sums (MT * 16 rows, NT * 16 channels) = tile registers 0 to 3.
+template <int MT, int NT>
+OCTET_INLINE void StoreSums(int32_t* sums) {
+  constexpr int64_t kStride = NT * 64;
+  _tile_stored(0, sums, kStride);
+  if (NT > 1) _tile_stored(1, sums + 16, kStride);
+  if (MT > 1) _tile_stored(2, sums + kRows * NT * 16, kStride);
+  if (MT > 1 && NT > 1) _tile_stored(3, sums + kRows * NT * 16 + 16, kStride);
+}
+
+OCTET_INLINE Acc LoadSums(const int32_t* p) { return AsAcc(_mm512_load_si512(p)); }
+
+// What the epilogue of NT vectors of channels from c on, n of them real, keeps in registers.
+template <int NT>
+struct Column {
+  int64_t c, n;
+  __m512i zero, flip, lo, hi;
+  __m512 multiplier[NT];
+
+  Column(const EpilogueArgs& e, int64_t channel, int64_t count)
+      : c(channel),
+        n(count),
+        zero(Zero16(e)),
+        flip(Flip(e)),
+        lo(Twice(e.lo + c)),
+        hi(Twice(e.hi + c)) {
+    for (int v = 0; v < NT; ++v) multiplier[v] = _mm512_loadu_ps(e.multiplier + c + v * 16);
+  }
+
+ private:
+  // Bounds of one row, repeated for the rows that are stored together.
+  static __m512i Twice(const uint8_t* p) {
+    return NT == 2 ? _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))
+                   : _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+};
+
+// Codes of 4 / NT rows, those at `index` of the sums, `rows` of them real, to rows `row`... of y.
+template <int NT>
+OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const int32_t* sums,
+                             const int* index, int64_t row, int rows) {
+  const EpilogueArgs& e = d.epilogue;
+  const int64_t c = column.c, n = column.n;
+  __m512i codes[4];
+  OCTET_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const int i = j / NT, v = j % NT;
+    const Acc acc = LoadSums(sums + (index[i] * NT + v) * 16);
+    if (e.residual == kNoResidual) {
+      codes[j] = Requantize(acc, column.multiplier[v]);
+    } else {
+      const uint8_t* r = d.r + (row + (i < rows ? i : 0)) * d.r_stride + c + v * 16;
+      codes[j] =
+          RequantizeAdd(e, acc, column.multiplier[v], _mm_maskz_loadu_epi8(Mask16(n - v * 16), r));
+    }
+  }
+  const __m512i packed = _mm512_permutexvar_epi32(
+      PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], column.zero));
+  const __m512i bounded = Bound(packed, column.lo, column.hi, column.flip);
+  uint8_t* y = d.y + row * d.y_stride + c;
+  if constexpr (NT == 2) {
+    const auto some = static_cast<__mmask32>(Mask64(n));
+    _mm256_mask_storeu_epi8(y, some, _mm512_castsi512_si256(bounded));
+    if (rows > 1)
+      _mm256_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
+  } else {
+    const __mmask16 some = Mask16(n);
+    _mm_mask_storeu_epi8(y, some, _mm512_castsi512_si128(bounded));
+    if (rows > 1) _mm_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 1));
+    if (rows > 2)
+      _mm_mask_storeu_epi8(y + 2 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
+    if (rows > 3)
+      _mm_mask_storeu_epi8(y + 3 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
+  }
+}
+
+// Stores the real rows of a tile's sums.
+template <int NT>
+OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
+                            const int32_t* sums) {
+  int64_t row = tile.row;
+  uint32_t real = tile.real;
+  if (d.epilogue.output != kStoreCodes) {
+    for (; real != 0; real &= real - 1, ++row) {
+      for (int v = 0; v < NT; ++v) {
+        StoreWide(d.epilogue, LoadSums(sums + (__builtin_ctz(real) * NT + v) * 16),
+                  column.c + v * 16, Mask16(column.n - v * 16), d.y + row * d.y_stride);
+      }
+    }
+    return;
+  }
+  constexpr int kPacked = 4 / NT;
+  if (real == kAllRows) {
+    OCTET_UNROLL
+    for (int i = 0; i < kRows; i += kPacked) {
+      const int index[4] = {i, i + 1, i + 2, i + 3};
+      StoreCodes<NT>(d, column, sums, index, row + i, kPacked);
+    }
+    return;
+  }
+  while (real != 0) {
+    int index[kPacked], rows = 0;
+    for (int j = 0; j < kPacked; ++j) {
+      index[j] = real != 0 ? __builtin_ctz(real) : index[0];
+      rows += real != 0 ? 1 : 0;
+      real &= real - 1;
+    }
+    StoreCodes<NT>(d, column, sums, index, row, rows);
+    row += kPacked;
+  }
+}
+
+// All row tiles by the channels [c, c + n), n <= 32, two tiles at a time. The epilogue of one pair
+// stands between the products of the next and the wait for their sums.
+template <int NT>
+void RunColumn(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps,
+               const int8_t* w, int64_t w_step, int64_t c, int64_t n) {
+  alignas(64) int32_t sums[2][2 * kRows * NT * 16];
+  constexpr int kOne = kRows * NT * 16;
+  const Column<NT> column(d.epilogue, c, n);
+  const int32_t* bias = d.epilogue.bias + c;
+  const int64_t pairs = count / 2;
+  for (int64_t i = 0; i < pairs; ++i) {
+    Multiply<2, NT>(tiles + 2 * i, steps, w, w_step, bias);
+    if (i > 0) {
+      StoreRows<NT>(d, column, tiles[2 * i - 2], sums[(i - 1) & 1]);
+      StoreRows<NT>(d, column, tiles[2 * i - 1], sums[(i - 1) & 1] + kOne);
+    }
+    StoreSums<2, NT>(sums[i & 1]);
+  }
+  if (count & 1) Multiply<1, NT>(tiles + count - 1, steps, w, w_step, bias);
+  if (pairs > 0) {
+    StoreRows<NT>(d, column, tiles[2 * pairs - 2], sums[(pairs - 1) & 1]);
+    StoreRows<NT>(d, column, tiles[2 * pairs - 1], sums[(pairs - 1) & 1] + kOne);
+  }
+  if (count & 1) {
+    StoreSums<1, NT>(sums[pairs & 1]);
+    StoreRows<NT>(d, column, tiles[count - 1], sums[pairs & 1]);
+  }
+}
+
+void AllColumns(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps) {
+  const int64_t panel_row = steps.taps * steps.steps_per_tap * kStep;
+  for (int64_t c = d.n_begin; c < d.n_end; c += 64) {
+    const int8_t* panel = static_cast<const int8_t*>(d.weight) + c * panel_row;
+    const int64_t n = d.n_end - c < 64 ? d.n_end - c : 64;
+    const int64_t w_step = (n + 15) / 16 * kTileBytes;
+    for (int64_t v = 0; v < n; v += 32) {
+      const int8_t* w = panel + v / 16 * kTileBytes;
+      if (n - v > 16) {
+        RunColumn<2>(d, tiles, count, steps, w, w_step, c + v, n - v < 32 ? n - v : 32);
+      } else {
+        RunColumn<1>(d, tiles, count, steps, w, w_step, c + v, n - v);
+      }
+    }
+  }
+}
+
+// Pixel p, counting those between runs.
+OCTET_INLINE const uint8_t* Pixel(const DenseArgs& d, int64_t p) { return d.a + p * d.lda; }
+
+// Row tiles are made and used in batches.
+class Walk {
+ public:
+  explicit Walk(const DenseArgs& d) : d_(d), pixels_((d.m / d.run - 1) * d.pitch + d.run) {
+    const int64_t k4 = (d.kc + 3) & ~int64_t{3};
+    const int64_t bytes = (d.taps * k4 + kStep - 1) / kStep * kStep;
+    // Rows a multiple of 1 KiB apart would share few sets of L1.
+    copied_lda_ = bytes % 1024 == 0 ? bytes + kStep : bytes;
+    in_place_ = d.taps == 1 || (d.kc % kStep == 0 && pixels_ >= kRows);
+    steps_ = in_place_ ? Steps{d.taps, (d.kc + kStep - 1) / kStep, d.tap_offset}
+                       : Steps{1, bytes / kStep, &kNoOffset};
+    int64_t furthest = 0;
+    for (int64_t t = 0; t < d.taps; ++t)
+      furthest = d.tap_offset[t] > furthest ? d.tap_offset[t] : furthest;
+    reach_ = furthest + steps_.steps_per_tap * kStep;
+  }
+
+  void Run() {
+    const int64_t runs = d_.m / d_.run;
+    if (!in_place_) {
+      for (int64_t row = 0; row < d_.m; row += kRows)
+        PushCopied(row, d_.m - row < kRows ? d_.m - row : kRows);
+    } else if (d_.run >= kRows && runs * TilesOf(d_.run) <= TilesOf(pixels_)) {
+      AlongRuns(runs);
+    } else {
+      AcrossRuns();
+    }
+    Flush();
+  }
+
+ private:
+  static int64_t TilesOf(int64_t pixels) { return (pixels + kRows - 1) / kRows; }
+  [[nodiscard]] bool Readable(int64_t pixel) const {
+    return pixel >= 0 && d_.end - Pixel(d_, pixel + kRows - 1) >= reach_;
+  }
+
+  // Sixteen rows of a run at a time; the last tile of a run starts early enough to be whole.
+  void AlongRuns(int64_t runs) {
+    for (int64_t r = 0; r < runs; ++r) {
+      for (int64_t i = 0; i < d_.run; i += kRows) {
+        const int64_t early = d_.run - i < kRows ? kRows - (d_.run - i) : 0;
+        Place(r * d_.pitch + i - early, r * d_.run + i, kAllRows << early & kAllRows);
+      }
+    }
+  }
+
+  // Sixteen pixels at a time, whatever row of the image they are in; the last tile starts early.
+  void AcrossRuns() {
+    int64_t row = 0, left = d_.run;  // of y; of this run, negative in the gap
+    for (int64_t p = 0; p < pixels_; p += kRows) {
+      const int64_t early = pixels_ - p < kRows && pixels_ >= kRows ? kRows - (pixels_ - p) : 0;
+      uint32_t real = 0;
+      const int64_t first = row;
+      for (int64_t i = early; i < kRows && p + i - early < pixels_; ++i) {
+        if (left > 0) {
+          real |= 1u << i;
+          ++row;
+        }
+        if (--left == d_.run - d_.pitch) left = d_.run;
+      }
+      if (real != 0) Place(p - early, first, real);
+    }
+  }
+
+  void Place(int64_t pixel, int64_t row, uint32_t real) {
+    if (Readable(pixel)) {
+      Push({Pixel(d_, pixel), d_.lda, row, real});
+    } else {
+      PushCopied(row, __builtin_popcount(real));
+    }
+  }
+
+  void PushCopied(int64_t row, int64_t rows) {
+    if ((copied_ + 1) * kRows * copied_lda_ + kStep > d_.scratch_bytes) Flush();
+    uint8_t* to = d_.scratch + copied_ * kRows * copied_lda_;
+    ++copied_;
+    int64_t p = row / d_.run * d_.pitch + row % d_.run, left = d_.run - row % d_.run;
+    for (int64_t i = 0; i < rows; ++i) {
+      CopyRow(d_, Pixel(d_, p), to + i * copied_lda_);
+      ++p;
+      if (--left == 0) {
+        left = d_.run;
+        p += d_.pitch - d_.run;
+      }
+    }
+    Push({to, copied_lda_, row, (1u << rows) - 1});
+  }
+
+  void Push(const RowTile& tile) {
+    tiles_[count_++] = tile;
+    if (count_ == kMaxTiles) Flush();
+  }
+  void Flush() {
+    if (count_ != 0) AllColumns(d_, tiles_, count_, steps_);
+    count_ = copied_ = 0;
+  }
+
+  static constexpr int64_t kNoOffset = 0;
+
+  const DenseArgs& d_;
+  int64_t pixels_;
+  int64_t copied_lda_, reach_;
+  bool in_place_;
+  Steps steps_;
+  int64_t count_ = 0, copied_ = 0;
+  RowTile tiles_[kMaxTiles];
+};
+
+}  // namespace
+}  // namespace octet::kernels
+
+extern "C" void octet_dense_u8s8_32x32_amxint8(const octet::kernels::DenseArgs* args) {
+  using namespace octet::kernels;
+  const TileConfig config;
+  _tile_loadconfig(&config);
+  Walk(*args).Run();
+  _tile_release();
+}
