@@ -71,23 +71,35 @@ void PrintBench(const BenchResult& r) {
 }
 
 Command AddBench(CLI::App& root, Common& common) {
-  auto* app =
-      root.add_subcommand("bench", "Time a model, float and quantized side by side, interleaved");
+  auto* app = root.add_subcommand(
+      "bench", "Time a model, or an operator in every number format beside its peers, interleaved");
   app->footer(
-      "Examples:\n  octet bench int8.onnx\n  octet bench float.onnx int8.onnx --threads 1 --steps");
+      "Examples:\n  octet bench int8.onnx\n"
+      "  octet bench float.onnx int8.onnx --threads 1 --steps\n"
+      "  octet bench linear 512x960x960\n"
+      "  octet bench conv2d 1x64x56x56 64 3x3 --pad 1 --threads 1\n"
+      "  octet bench suite resnet50 --json\n\n"
+      "A model whose file is named like a subcommand is given with its folder: ./linear");
   struct Args {
     std::string model, quantized;
     BenchOptions options;
   };
   auto a = std::make_shared<Args>();
-  app->add_option("MODEL", a->model, "ONNX file; a quantized one runs on the INT8 kernels")
-      ->required();
+  app->add_option("MODEL", a->model, "ONNX file; a quantized one runs on the INT8 kernels");
   app->add_option("QUANT", a->quantized, "Quantized version of MODEL, to time beside it");
   app->add_option("--batch", a->options.batch, "Batch size")->check(CLI::PositiveNumber);
   app->add_option("--seconds", a->options.seconds, "Time per row")->check(CLI::PositiveNumber);
   app->add_flag("--steps", a->options.steps, "Time of every step and the kernel it runs on");
   app->add_flag("--explain", a->options.explain, "With --steps: why other kernels were refused");
+  const std::vector<Command> operators = AddOperatorBenches(*app, common);
   return {app, [=, &common] {
+            for (const Command& command : operators) {
+              if (command.app->parsed()) return command.run();
+            }
+            if (a->model.empty()) {
+              throw Error(ErrorCode::kInvalidArgument,
+                          "bench: expected a MODEL or one of linear, conv2d, quantize, suite");
+            }
             BenchOptions options = a->options;
             options.threads = common.threads;
             options.progress = TerminalProgress();

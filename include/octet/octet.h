@@ -127,6 +127,20 @@ struct BenchOptions : RunOptions {
 [[nodiscard]] BenchResult Bench(const Model& model, const Model* quantized,
                                 const BenchOptions& options = {});
 
+// Times one operator on random data, ours in every number format and the peers that are linked in.
+// `problem`: "linear MxKxN", "conv2d NxCxHxW OC KHxKW [stride=S pad=P dilation=D groups=G]",
+// "quantize NxCxHxW"; the first two take "zero-point=Z" of the input. Numbers of two dimensions are
+// written 2 or 2x1. Throws kCheckFailed where a result is wrong: then nothing is timed.
+struct OperatorBenchOptions : RunOptions {
+  double seconds = 0.3;  // per row
+  bool peers = true;
+};
+[[nodiscard]] OperatorBenchResult BenchOperator(const std::string& problem,
+                                                const OperatorBenchOptions& options = {});
+// The problems of a suite; names: BenchSuiteNames().
+[[nodiscard]] std::vector<std::string> BenchSuite(const std::string& name);
+[[nodiscard]] std::vector<std::string> BenchSuiteNames();
+
 // Runs a model on arrays.
 struct Array {
   std::string name;

@@ -171,4 +171,35 @@ struct BenchResult {
   double output_max_difference = 0;
 };
 
+// One operator at one shape: our rows and the peers' on the same data, verified, interleaved.
+struct OperatorBenchResult {
+  struct Row {
+    std::string name;     // "int8"
+    std::string data;     // what goes in and comes out, "u8 > u8": rows of equal data compete
+    bool peer = false;    // not ours
+    std::string kernel;   // implementation
+    std::string missing;  // not empty: this row cannot run here, and why; it has no times
+    double median_s = 0, mad_s = 0, best_s = 0;
+    int64_t samples = 0;
+    double rate = 0;                                // GOP/s or, where nothing is computed, GB/s
+    std::string peak;                               // instruction of the peak; empty: none
+    double peak_fraction = 0;                       // of that peak
+    double times_float32 = 0;                       // median of "float32" / this median; 0: none
+    double octet_speed = 0;                         // peers: this median / Octet's best; 0: none
+    int64_t packed_bytes = -1, scratch_bytes = -1;  // weights as kept; -1: not known
+    std::vector<std::string> refused;               // "kernel: reason"
+  };
+  struct Peak {
+    std::string instruction;
+    double gops = 0;
+  };
+  std::string problem;  // "linear 512x960x960", as octet bench takes it
+  std::string unit;     // of the rates: "GOP/s" or "GB/s"
+  std::string cpu, isa;
+  int threads = 0;
+  int64_t macs = 0;         // of the operator as written
+  std::vector<Peak> peaks;  // measured before and after the rows
+  std::vector<Row> rows;
+};
+
 }  // namespace octet

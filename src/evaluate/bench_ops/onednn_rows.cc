@@ -205,7 +205,8 @@ Call Conversion(const memory& from, const memory& to, float scale, int zero_poin
   dnnl::primitive_attr attributes;
   attributes.set_output_scales(0, {scale});
   if (zero_point != 0) attributes.set_zero_points(zero_point_argument, 0, {zero_point});
-  return {dnnl::reorder({from, to, attributes}), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}};
+  const dnnl::reorder::primitive_desc pd(from, to, attributes);
+  return {dnnl::reorder(pd), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}};
 }
 
 BenchRow FloatsRow(const DataPtr& d, const Layout& l, bool amx) {
