@@ -118,10 +118,13 @@ void GraphReader::ReadInputs(const onnx::GraphProto& proto) {
     if (graph_.ConstantOf(graph_.Find(input.name())) != nullptr) continue;
     Declare(input.name(), "graph input");
     // The inputs of a nested graph may be untyped.
+    const std::string what = Cat("graph input '", input.name(), "'");
     const bool typed = !nested_ || input.has_type();
-    graph_.AddInput(
-        input.name(),
-        typed ? TypeOf(input.type(), Cat("graph input '", input.name(), "'")) : ValueType{});
+    const ValueType type = typed ? TypeOf(input.type(), what) : ValueType{};
+    if (!nested_ && type.dtype == DType::kUndefined) {
+      Fail(ErrorCode::kBadFile, what, ": it has no element type");
+    }
+    graph_.AddInput(input.name(), type);
   }
 }
 

@@ -277,6 +277,10 @@ TEST(OnnxRead, GraphsThatContradictThemselves) {
   refused(ErrorCode::kBadFile, "no graph", [](ModelBuilder& b) { b.model.clear_graph(); });
   refused(ErrorCode::kBadFile, "no outputs",
           [](ModelBuilder& b) { b.model.mutable_graph()->clear_output(); });
+  refused(ErrorCode::kBadFile, "graph input 'x': it has no element type", [](ModelBuilder& b) {
+    b.model.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(
+        0);
+  });
   refused(ErrorCode::kUnsupported, "not a tensor", [](ModelBuilder& b) {
     b.model.mutable_graph()->mutable_input(0)->mutable_type()->mutable_sequence_type();
   });
