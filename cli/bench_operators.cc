@@ -63,24 +63,37 @@ void Print(const OperatorBenchResult& r, bool explain) {
     peaks += fmt::format("{}{} {:.0f}", peaks.empty() ? "" : ", ", peak.instruction, peak.gops);
   fmt::print("{}: {} thread{}, {}; peaks measured now, GOP/s: {}\n", r.problem, r.threads,
              r.threads == 1 ? "" : "s", r.isa, peaks);
-  Table table({"", "data", "median", "+- MAD", r.unit, "of peak", "vs float32", "octet is",
-               "weights", "scratch", "kernel"},
-              {0, 1, 10});
+  const bool computes = r.macs > 0;
+  std::vector<std::string> header = {"", "data", "median", "+- MAD", r.unit, "octet is"};
+  if (computes) header.insert(header.end(), {"of peak", "vs float32", "weights", "scratch"});
+  header.push_back("kernel");
+  Table table(header, {0, 1, header.size() - 1});
   for (const auto& row : r.rows) {
+    std::vector<std::string> cells = {row.name, row.data};
+    cells.resize(header.size());
     if (!row.missing.empty()) {
-      table.Add({row.name, row.data, "-", "", "", "", "", "", "", "", "not here: " + row.missing});
+      cells.back() = "not here: " + row.missing;
+      table.Add(cells);
       continue;
     }
-    table.Add({row.name, row.data, Seconds(row.median_s), Seconds(row.mad_s),
-               fmt::format("{:.1f}", row.rate),
-               row.peak.empty() ? "" : fmt::format("{:.1f} %", 100 * row.peak_fraction),
-               Times(row.times_float32), Times(row.octet_speed), Bytes(row.packed_bytes),
-               Bytes(row.scratch_bytes), row.kernel});
-    if (!explain) continue;
-    for (const std::string& why : row.refused)
-      table.Add({"", "", "", "", "", "", "", "", "", "", "refused " + why});
+    cells[2] = Seconds(row.median_s);
+    cells[3] = Seconds(row.mad_s);
+    cells[4] = fmt::format("{:.1f}", row.rate);
+    cells[5] = Times(row.octet_speed);
+    if (computes) {
+      cells[6] = row.peak.empty() ? "" : fmt::format("{:.1f} %", 100 * row.peak_fraction);
+      cells[7] = Times(row.times_float32);
+      cells[8] = Bytes(row.packed_bytes);
+      cells[9] = Bytes(row.scratch_bytes);
+    }
+    cells.back() = row.kernel;
+    table.Add(cells);
   }
   table.Print();
+  for (const auto& row : r.rows) {
+    if (!explain) break;
+    for (const std::string& why : row.refused) fmt::print("{} refused {}\n", row.name, why);
+  }
   fmt::print("\n");
 }
 

@@ -243,15 +243,14 @@ BenchRow FloatsRow(const DataPtr& d, const Layout& l, bool amx) {
   return row;
 }
 
-// Half-precision floats, converted outside the time; as oneDNN comes.
-BenchRow HalfRow(const DataPtr& d, const Layout& l, Type type, const std::string& name,
-                 double roundoff) {
+// Floats of a format, in the layout that oneDNN's kernels are made for, converted outside the time.
+BenchRow FloatRow(const DataPtr& d, const Layout& l, Type type, const std::string& name,
+                  double roundoff) {
   const std::string format = name.substr(name.rfind(' ') + 1);
   BenchRow row = Peer(name, format + " > " + format);
   OrMissing(row, [&] {
     const auto state = std::make_shared<State>();
     state->data = d;
-    // In the layout oneDNN's float kernels are made for; the formats of x and y are plain.
     const memory x = Reordered(View(l.X(Type::f32, l.floats), d->x.data()), l.X(type, l.codes));
     state->result = memory(l.Y(type, l.codes), Engine());
     const auto kernel = KernelFor(d->problem, l, x.get_desc(), l.W(type), l.Bias(Type::f32),
@@ -260,7 +259,7 @@ BenchRow HalfRow(const DataPtr& d, const Layout& l, Type type, const std::string
       row.missing = Cat("oneDNN has only a reference kernel (", kernel->name, ")");
       return;
     }
-    Describe(*kernel, PeakKind::kNone, row);
+    Describe(*kernel, type == Type::f32 ? PeakKind::kFloat : PeakKind::kNone, row);
     const memory w = Reordered(View(l.WPlain(Type::f32), d->float_weight.data()), kernel->weights);
     state->calls = {{kernel->primitive,
                      {{DNNL_ARG_SRC, x},
@@ -317,8 +316,9 @@ std::vector<BenchRow> OneDnnRows(const DataPtr& d) {
     rows.push_back(make(d, layout, true));
     if (rows.back().kernel.find("amx") != std::string::npos) rows.push_back(make(d, layout, false));
   }
-  rows.push_back(HalfRow(d, layout, Type::f16, "onednn f16", 0x1p-11));
-  rows.push_back(HalfRow(d, layout, Type::bf16, "onednn bf16", 0x1p-8));
+  rows.push_back(FloatRow(d, layout, Type::f32, "onednn f32", 0x1p-24));
+  rows.push_back(FloatRow(d, layout, Type::f16, "onednn f16", 0x1p-11));
+  rows.push_back(FloatRow(d, layout, Type::bf16, "onednn bf16", 0x1p-8));
   return rows;
 }
 
