@@ -8,6 +8,7 @@ CMAKE := cmake --log-level=WARNING
 JOBS ?= $(shell nproc)
 PYTHON := .venv/bin/python
 FUZZ_SECONDS ?= 60
+SUITES ?= torch-quantizer torch-int resnet50 mobilenet bert
 FUZZERS := $(basename $(notdir $(wildcard fuzz/*_fuzz.cc)))
 
 .PHONY: help build demo bench test check-all setup-build setup-test setup-check format clean \
@@ -37,11 +38,9 @@ build: setup-build
 demo: build
 	@build/release/octet demo --output-dir build/demo
 
-# The INT8 operators beside oneDNN, verified first; whole networks: bench/peers/.
-bench: setup-build
-	@$(CMAKE) --preset release -DOCTET_BENCH=ON
-	@cmake --build build/release -j $(JOBS) --target kernels_bench
-	@build/release/kernels_bench
+# Operators beside oneDNN, verified first; other peers and whole networks: bench/peers/.
+bench: build
+	@set -e; for suite in $(SUITES); do echo "== $$suite"; build/release/octet bench suite $$suite; done
 
 # The same folder as `build`, with the tests switched on: nothing is compiled twice.
 test-build: setup-test

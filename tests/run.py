@@ -32,6 +32,7 @@ HOUSE = {
 # The Python groups, quick ones first.
 MODULES = (
     "road",
+    "bench_operators",
     "invariance",
     "bad_input",
     "node_tests",

@@ -49,8 +49,8 @@ OWNERS = {
     "google/protobuf/": ("files", "fuzz"),
     "jpeglib.h": ("files",),
     "png.h": ("files",),
-    "dnnl": ("runtime", "bench"),
-    "oneapi/": ("runtime", "bench"),
+    "dnnl": ("runtime", "evaluate"),  # a peer in octet bench
+    "oneapi/": ("runtime", "evaluate"),
     "yaml-cpp/": ("quantize", "sweep"),
     "sqlite3.h": ("sweep",),
     "CLI/": ("cli",),

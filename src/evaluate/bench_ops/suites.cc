@@ -52,6 +52,7 @@ constexpr std::string_view kResnet50[] = {
 };
 
 constexpr std::string_view kMobilenet[] = {
+    "conv2d 1x3x224x224 8 3x3 stride=2 pad=1",
     "conv2d 1x3x224x224 32 3x3 stride=2 pad=1",
     "conv2d 1x8x112x112 8 3x3 pad=1 groups=8",
     "conv2d 1x16x112x112 16 3x3 stride=2 pad=1 groups=16",
@@ -67,6 +68,8 @@ constexpr std::string_view kMobilenet[] = {
     "conv2d 1x128x56x56 128 1x1",
     "conv2d 1x128x14x14 128 1x1",
     "conv2d 1x512x14x14 512 1x1",
+    "conv2d 1x16x120x120 16 3x3 pad=1",
+    "conv2d 1x32x60x60 32 3x3 pad=1",
 };
 
 // BERT-base at 128 and 384 tokens, ViT-B at 197, and a decoder's single tokens.
