@@ -13,7 +13,8 @@
 
 #include "kernels/epilogue_avx512vnni.h"
 
-#if !defined(__AMX_INT8__) || !defined(__AMX_TILE__)
+// clang 14 leaves out the second underscore.
+#if !(defined(__AMX_INT8__) || defined(__AMXINT8__))
 #error "this file needs -mamx-tile -mamx-int8"
 #endif
 
@@ -69,18 +70,28 @@ struct Steps {
 };
 
 // 16 or 32 rows x 16 or 32 channels, into tile registers 0 to 3. w: the first step's tiles of these
-// channels, w_step bytes from one step's to the next's.
+// channels, w_step bytes from one step's to the next's. Backward, K is walked from its end: where
+// row tiles alternate, the weights that were read last, and are still in L1, are read first.
 template <int MT, int NT>
 OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_t* w,
-                           int64_t w_step, const int32_t* bias) {
+                           int64_t w_step, const int32_t* bias, bool backward) {
   _tile_loadd(0, bias, 0);
   if (NT > 1) _tile_loadd(1, bias + 16, 0);
   if (MT > 1) _tile_loadd(2, bias, 0);
   if (MT > 1 && NT > 1) _tile_loadd(3, bias + 16, 0);
   const int64_t lda0 = tiles[0].lda, lda1 = tiles[MT - 1].lda;
-  for (int64_t t = 0; t < steps.taps; ++t) {
-    const uint8_t* a0 = tiles[0].a + steps.tap_offset[t];
-    const uint8_t* a1 = tiles[MT - 1].a + steps.tap_offset[t];
+  int64_t a_step = kStep, first = 0, t = 0, t_step = 1;
+  if (backward) {
+    first = (steps.steps_per_tap - 1) * kStep;
+    w += (steps.taps * steps.steps_per_tap - 1) * w_step;
+    t = steps.taps - 1;
+    a_step = -a_step;
+    w_step = -w_step;
+    t_step = -1;
+  }
+  for (int64_t i = 0; i < steps.taps; ++i, t += t_step) {
+    const uint8_t* a0 = tiles[0].a + steps.tap_offset[t] + first;
+    const uint8_t* a1 = tiles[MT - 1].a + steps.tap_offset[t] + first;
     for (int64_t s = 0; s < steps.steps_per_tap; ++s) {
       _tile_loadd(6, w, 64);
       _tile_loadd(4, a0, lda0);
@@ -94,21 +105,21 @@ OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_
         _tile_dpbusd(2, 5, 6);
         if (NT > 1) _tile_dpbusd(3, 5, 7);
       }
-      a0 += kStep;
-      a1 += kStep;
+      a0 += a_step;
+      a1 += a_step;
       w += w_step;
     }
   }
 }
 
-// sums (MT * 16 rows, NT * 16 channels) = tile registers 0 to 3.
-template <int MT, int NT>
+// sums (rows, NT * 16 channels) = tile register T: row tile T / 2, vector of channels T % 2. The
+// intrinsic takes a literal.
+template <int T, int NT>
 OCTET_INLINE void StoreSums(int32_t* sums) {
-  constexpr int64_t kStride = NT * 64;
-  _tile_stored(0, sums, kStride);
-  if (NT > 1) _tile_stored(1, sums + 16, kStride);
-  if (MT > 1) _tile_stored(2, sums + kRows * NT * 16, kStride);
-  if (MT > 1 && NT > 1) _tile_stored(3, sums + kRows * NT * 16 + 16, kStride);
+  if constexpr (T == 0) _tile_stored(0, sums, NT * 64);
+  if constexpr (T == 1 && NT > 1) _tile_stored(1, sums + 16, NT * 64);
+  if constexpr (T == 2) _tile_stored(2, sums + kRows * NT * 16, NT * 64);
+  if constexpr (T == 3 && NT > 1) _tile_stored(3, sums + kRows * NT * 16 + 16, NT * 64);
 }
 
 OCTET_INLINE Acc LoadSums(const int32_t* p) { return AsAcc(_mm512_load_si512(p)); }
@@ -138,8 +149,11 @@ struct Column {
   }
 };
 
+// What an epilogue does; known for a whole call.
+enum Store { kWide, kCodes, kCodesClamped, kCodesWithResidual };
+
 // Codes of 4 / NT rows, those at `index` of the sums, `rows` of them real, to rows `row`... of y.
-template <int NT>
+template <int NT, Store S>
 OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const int32_t* sums,
                              const int* index, int64_t row, int rows) {
   const EpilogueArgs& e = d.epilogue;
@@ -149,12 +163,14 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
   for (int j = 0; j < 4; ++j) {
     const int i = j / NT, v = j % NT;
     const Acc acc = LoadSums(sums + (index[i] * NT + v) * 16);
-    if (e.residual == kNoResidual) {
-      codes[j] = Requantize(acc, column.multiplier[v]);
-    } else {
+    if (S == kCodesWithResidual) {
       const uint8_t* r = d.r + (row + (i < rows ? i : 0)) * d.r_stride + c + v * 16;
       codes[j] =
           RequantizeAdd(e, acc, column.multiplier[v], _mm_maskz_loadu_epi8(Mask16(n - v * 16), r));
+    } else if (S == kCodesClamped) {
+      codes[j] = Requantize(acc, column.multiplier[v]);
+    } else {
+      codes[j] = RequantizeSmall(acc, column.multiplier[v]);
     }
   }
   const __m512i packed = _mm512_permutexvar_epi32(
@@ -178,12 +194,12 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
 }
 
 // Stores the real rows of a tile's sums.
-template <int NT>
-OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
-                            const int32_t* sums) {
+template <int NT, Store S>
+void StoreSomeRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
+                   const int32_t* sums) {
   int64_t row = tile.row;
   uint32_t real = tile.real;
-  if (d.epilogue.output != kStoreCodes) {
+  if (S == kWide) {
     for (; real != 0; real &= real - 1, ++row) {
       for (int v = 0; v < NT; ++v) {
         StoreWide(d.epilogue, LoadSums(sums + (__builtin_ctz(real) * NT + v) * 16),
@@ -193,14 +209,6 @@ OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const 
     return;
   }
   constexpr int kPacked = 4 / NT;
-  if (real == kAllRows) {
-    OCTET_UNROLL
-    for (int i = 0; i < kRows; i += kPacked) {
-      const int index[4] = {i, i + 1, i + 2, i + 3};
-      StoreCodes<NT>(d, column, sums, index, row + i, kPacked);
-    }
-    return;
-  }
   while (real != 0) {
     int index[kPacked], rows = 0;
     for (int j = 0; j < kPacked; ++j) {
@@ -208,40 +216,72 @@ OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const 
       rows += real != 0 ? 1 : 0;
       real &= real - 1;
     }
-    StoreCodes<NT>(d, column, sums, index, row, rows);
+    StoreCodes<NT, S>(d, column, sums, index, row, rows);
     row += kPacked;
   }
 }
 
-// All row tiles by the channels [c, c + n), n <= 32, two tiles at a time. The epilogue of one pair
-// stands between the products of the next and the wait for their sums.
-template <int NT>
-void RunColumn(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps,
-               const int8_t* w, int64_t w_step, int64_t c, int64_t n) {
-  alignas(64) int32_t sums[2][2 * kRows * NT * 16];
-  constexpr int kOne = kRows * NT * 16;
-  const Column<NT> column(d.epilogue, c, n);
-  const int32_t* bias = d.epilogue.bias + c;
-  const int64_t pairs = count / 2;
-  for (int64_t i = 0; i < pairs; ++i) {
-    Multiply<2, NT>(tiles + 2 * i, steps, w, w_step, bias);
-    if (i > 0) {
-      StoreRows<NT>(d, column, tiles[2 * i - 2], sums[(i - 1) & 1]);
-      StoreRows<NT>(d, column, tiles[2 * i - 1], sums[(i - 1) & 1] + kOne);
-    }
-    StoreSums<2, NT>(sums[i & 1]);
+// Half H of a tile's rows, where all are real; else H = 0 stands for both.
+template <int H, int NT, Store S>
+OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
+                            const int32_t* sums) {
+  if (S == kWide || tile.real != kAllRows) {
+    if (H == 0) StoreSomeRows<NT, S>(d, column, tile, sums);
+    return;
   }
-  if (count & 1) Multiply<1, NT>(tiles + count - 1, steps, w, w_step, bias);
-  if (pairs > 0) {
-    StoreRows<NT>(d, column, tiles[2 * pairs - 2], sums[(pairs - 1) & 1]);
-    StoreRows<NT>(d, column, tiles[2 * pairs - 1], sums[(pairs - 1) & 1] + kOne);
-  }
-  if (count & 1) {
-    StoreSums<1, NT>(sums[pairs & 1]);
-    StoreRows<NT>(d, column, tiles[count - 1], sums[pairs & 1]);
+  constexpr int kPacked = 4 / NT;
+  OCTET_UNROLL
+  for (int i = H * kRows / 2; i < (H + 1) * kRows / 2; i += kPacked) {
+    const int index[4] = {i, i + 1, i + 2, i + 3};
+    StoreCodes<NT, S>(d, column, sums, index, tile.row + i, kPacked);
   }
 }
 
+// All row tiles by the channels [c, c + n), n <= 32, two tiles at a time. A tile store leaves the
+// vector units idle and its sums cannot be loaded soon after: the epilogue of the pair before goes
+// in between, a quarter at a time.
+template <int NT, Store S>
+void RunColumn(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps,
+               const int8_t* w, int64_t w_step, int64_t c, int64_t n) {
+  alignas(64) int32_t buffers[2][2 * kRows * NT * 16];
+  constexpr int kOne = kRows * NT * 16;
+  const Column<NT> column(d.epilogue, c, n);
+  const int32_t* bias = d.epilogue.bias + c;
+  const int32_t* before = nullptr;
+  int64_t i = 0;
+  for (; i + 2 <= count; i += 2) {
+    int32_t* sums = buffers[i / 2 & 1];
+    const RowTile* done = tiles + i - 2;
+    Multiply<2, NT>(tiles + i, steps, w, w_step, bias, (i & 2) != 0);
+    StoreSums<0, NT>(sums);
+    if (before != nullptr) StoreRows<0, NT, S>(d, column, done[0], before);
+    StoreSums<1, NT>(sums);
+    if (before != nullptr) StoreRows<1, NT, S>(d, column, done[0], before);
+    StoreSums<2, NT>(sums);
+    if (before != nullptr) StoreRows<0, NT, S>(d, column, done[1], before + kOne);
+    StoreSums<3, NT>(sums);
+    if (before != nullptr) StoreRows<1, NT, S>(d, column, done[1], before + kOne);
+    before = sums;
+  }
+  int32_t* last = buffers[i / 2 & 1];
+  if (i < count) {
+    Multiply<1, NT>(tiles + i, steps, w, w_step, bias, (i & 2) != 0);
+    StoreSums<0, NT>(last);
+    StoreSums<1, NT>(last);
+  }
+  if (before != nullptr) {
+    for (int j = 0; j < 2; ++j) {
+      StoreRows<0, NT, S>(d, column, tiles[i - 2 + j], before + j * kOne);
+      StoreRows<1, NT, S>(d, column, tiles[i - 2 + j], before + j * kOne);
+    }
+  }
+  if (i < count) {
+    StoreRows<0, NT, S>(d, column, tiles[i], last);
+    StoreRows<1, NT, S>(d, column, tiles[i], last);
+  }
+}
+
+template <Store S>
 void AllColumns(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps) {
   const int64_t panel_row = steps.taps * steps.steps_per_tap * kStep;
   for (int64_t c = d.n_begin; c < d.n_end; c += 64) {
@@ -251,9 +291,9 @@ void AllColumns(const DenseArgs& d, const RowTile* tiles, int64_t count, const S
     for (int64_t v = 0; v < n; v += 32) {
       const int8_t* w = panel + v / 16 * kTileBytes;
       if (n - v > 16) {
-        RunColumn<2>(d, tiles, count, steps, w, w_step, c + v, n - v < 32 ? n - v : 32);
+        RunColumn<2, S>(d, tiles, count, steps, w, w_step, c + v, n - v < 32 ? n - v : 32);
       } else {
-        RunColumn<1>(d, tiles, count, steps, w, w_step, c + v, n - v);
+        RunColumn<1, S>(d, tiles, count, steps, w, w_step, c + v, n - v);
       }
     }
   }
@@ -355,7 +395,18 @@ class Walk {
     if (count_ == kMaxTiles) Flush();
   }
   void Flush() {
-    if (count_ != 0) AllColumns(d_, tiles_, count_, steps_);
+    if (count_ != 0) {
+      const EpilogueArgs& e = d_.epilogue;
+      if (e.output != kStoreCodes) {
+        AllColumns<kWide>(d_, tiles_, count_, steps_);
+      } else if (e.residual != kNoResidual) {
+        AllColumns<kCodesWithResidual>(d_, tiles_, count_, steps_);
+      } else if (e.small) {
+        AllColumns<kCodes>(d_, tiles_, count_, steps_);
+      } else {
+        AllColumns<kCodesClamped>(d_, tiles_, count_, steps_);
+      }
+    }
     count_ = copied_ = 0;
   }
 

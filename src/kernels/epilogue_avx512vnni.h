@@ -71,6 +71,11 @@ OCTET_INLINE __m512i Requantize(Acc acc, __m512 multiplier) {
   return RoundToCode(_mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), multiplier));
 }
 
+// Where every multiplier is small: no product leaves int32.
+OCTET_INLINE __m512i RequantizeSmall(Acc acc, __m512 multiplier) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), multiplier));
+}
+
 // With a residual: r holds 16 residual codes.
 OCTET_INLINE __m512i RequantizeAdd(const EpilogueArgs& e, Acc acc, __m512 multiplier, __m128i r) {
   __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), multiplier);
