@@ -13,9 +13,8 @@ struct Args {
   std::string shape, out_channels, kernel, suite, only;
   // Options of the problem's text, by key: "stride", "pad", ...
   std::map<std::string, std::string> problem_options;
-  std::vector<int> threads;
   OperatorBenchOptions options;
-  bool explain = false, no_peers = false;
+  bool explain = false, no_peers = false, list = false;
 };
 
 Json ToJson(const OperatorBenchResult& r) {
@@ -134,22 +133,18 @@ class Summary {
 };
 
 int Run(const Args& args, const std::vector<std::string>& problems, bool json) {
-  std::vector<int> threads = args.threads;
-  if (threads.empty()) {
-    const int cores = GetSystemInfo().cores;
-    threads = {1};
-    if (cores > 1) threads.push_back(cores);
-  }
   OperatorBenchOptions options = args.options;
+  if (options.threads.empty()) {
+    options.threads = {1};
+    if (const int cores = GetSystemInfo().cores; cores > 1) options.threads.push_back(cores);
+  }
   options.peers = !args.no_peers;
   options.progress = TerminalProgress();
   Json all = Json::array();
   Summary summary;
   for (const std::string& problem : problems) {
     if (problem.find(args.only) == std::string::npos) continue;
-    for (int t : threads) {
-      options.threads = t;
-      const OperatorBenchResult r = BenchOperator(problem, options);
+    for (const OperatorBenchResult& r : BenchOperator(problem, options)) {
       summary.Add(r);
       if (json) {
         all.push_back(ToJson(r));
@@ -166,6 +161,15 @@ int Run(const Args& args, const std::vector<std::string>& problems, bool json) {
   return 0;
 }
 
+int List(const std::vector<std::string>& problems, bool json) {
+  if (json) {
+    PrintJson(problems);
+  } else {
+    for (const std::string& problem : problems) fmt::print("{}\n", problem);
+  }
+  return 0;
+}
+
 CLI::App* AddOperator(CLI::App& bench, const std::string& name, const std::string& what,
                       const std::string& examples, const std::shared_ptr<Args>& a) {
   auto* app = bench.add_subcommand(name, what);
@@ -175,7 +179,9 @@ CLI::App* AddOperator(CLI::App& bench, const std::string& name, const std::strin
       "Examples:\n" +
       examples);
   app->fallthrough();
-  app->add_option("--threads", a->threads, "Numbers of threads, by comma; 0: all cores (1,0)")
+  a->options.threads.clear();
+  app->add_option("--threads", a->options.threads,
+                  "Numbers of threads, by comma; 0: all cores (1,0)")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber);
   app->add_option("--seconds", a->options.seconds, "Timed runs per row")
@@ -258,7 +264,12 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common) {
                             a);
     app->add_option("NAME", a->suite, names)->required();
     app->add_option("--only", a->only, "Problems whose text has this in it");
-    commands.push_back({app, [=, &common] { return Run(*a, BenchSuite(a->suite), common.json); }});
+    app->add_flag("--list", a->list, "Name the problems and stop");
+    commands.push_back({app, [=, &common] {
+                          const std::vector<std::string> problems = BenchSuite(a->suite);
+                          return a->list ? List(problems, common.json)
+                                         : Run(*a, problems, common.json);
+                        }});
   }
   return commands;
 }

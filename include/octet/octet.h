@@ -131,12 +131,14 @@ struct BenchOptions : RunOptions {
 // `problem`: "linear MxKxN", "conv2d NxCxHxW OC KHxKW [stride=S pad=P dilation=D groups=G]",
 // "quantize NxCxHxW"; the first two take "zero-point=Z" of the input. Numbers of two dimensions are
 // written 2 or 2x1. Throws kCheckFailed where a result is wrong: then nothing is timed.
-struct OperatorBenchOptions : RunOptions {
-  double seconds = 0.3;  // per row
+struct OperatorBenchOptions {
+  std::vector<int> threads = {0};  // one table each; 0: all cores
+  double seconds = 0.3;            // per row
   bool peers = true;
+  Progress progress;
 };
-[[nodiscard]] OperatorBenchResult BenchOperator(const std::string& problem,
-                                                const OperatorBenchOptions& options = {});
+[[nodiscard]] std::vector<OperatorBenchResult> BenchOperator(
+    const std::string& problem, const OperatorBenchOptions& options = {});
 // The problems of a suite; names: BenchSuiteNames().
 [[nodiscard]] std::vector<std::string> BenchSuite(const std::string& name);
 [[nodiscard]] std::vector<std::string> BenchSuiteNames();

@@ -76,13 +76,10 @@ BenchResult Bench(const Model& model, const Model* quantized, const BenchOptions
   return BenchGraphs(first.graph(), &second.graph(), request);
 }
 
-OperatorBenchResult BenchOperator(const std::string& problem, const OperatorBenchOptions& options) {
-  OperatorRequest request;
-  request.seconds = options.seconds;
-  request.peers = options.peers;
-  request.threads = options.threads;
-  request.progress = options.progress;
-  return BenchProblem(ParseProblem(problem), request);
+std::vector<OperatorBenchResult> BenchOperator(const std::string& problem,
+                                               const OperatorBenchOptions& options) {
+  return BenchProblem(ParseProblem(problem),
+                      {options.threads, options.seconds, options.peers, options.progress});
 }
 
 std::vector<std::string> BenchSuite(const std::string& name) { return SuiteProblems(name); }

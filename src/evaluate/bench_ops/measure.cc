@@ -69,9 +69,10 @@ void TakePeak(Peaks& peaks, PeakKind kind, const std::string& instruction, doubl
   peak = {instruction, std::max(peak.gops, gops)};
 }
 
-// Taken before and after the rows: a shared or throttled machine is not the same for long.
-void TakePeaks(Peaks& peaks, int threads) {
-  const PeakRates now = MeasurePeak(threads);
+// Taken before and after the rows: a shared or throttled machine is not the same for long. Bursts
+// are shorter where rows are, too.
+void TakePeaks(Peaks& peaks, int threads, double row_seconds) {
+  const PeakRates now = MeasurePeak(threads, std::min(0.003, row_seconds / 50));
   TakePeak(peaks, PeakKind::kInt8, now.int8_instruction, now.int8_gops);
   TakePeak(peaks, PeakKind::kAmxInt8, now.amx_instruction, now.amx_gops);
   TakePeak(peaks, PeakKind::kFloat, now.float_instruction, now.float_gops);
@@ -151,20 +152,18 @@ std::vector<ResultRow> TimeRows(const std::vector<BenchRow>& rows, double second
   return results;
 }
 
-OperatorBenchResult BenchProblem(const OperatorProblem& problem, const OperatorRequest& request) {
-  if (!(request.seconds > 0)) {
-    Fail(ErrorCode::kInvalidArgument, "bench: seconds is ", request.seconds,
-         ", expected more than 0");
-  }
-  const auto data = MakeOperatorData(problem);
-  const ThreadScope threads(request.threads);
-  const std::vector<BenchRow> rows = RowsOf(data, request.peers);
+namespace {
 
+OperatorBenchResult BenchInThreads(const DataPtr& data, int threads,
+                                   const OperatorRequest& request) {
+  const OperatorProblem& problem = data->problem;
+  const ThreadScope scope(threads);
+  const std::vector<BenchRow> rows = RowsOf(data, request.peers);
   OperatorBenchResult result;
   Peaks peaks;
-  TakePeaks(peaks, request.threads);
+  TakePeaks(peaks, threads, request.seconds);
   result.rows = TimeRows(rows, request.seconds, request.progress);
-  TakePeaks(peaks, request.threads);
+  TakePeaks(peaks, threads, request.seconds);
   Compare(result.rows);
 
   const bool computes = problem.macs() > 0;
@@ -188,6 +187,20 @@ OperatorBenchResult BenchProblem(const OperatorProblem& problem, const OperatorR
   }
   for (const auto& [kind, peak] : peaks) result.peaks.push_back(peak);
   return result;
+}
+
+}  // namespace
+
+std::vector<OperatorBenchResult> BenchProblem(const OperatorProblem& problem,
+                                              const OperatorRequest& request) {
+  if (!(request.seconds > 0)) {
+    Fail(ErrorCode::kInvalidArgument, "bench: seconds is ", request.seconds,
+         ", expected more than 0");
+  }
+  const auto data = MakeOperatorData(problem);
+  std::vector<OperatorBenchResult> results;
+  for (int threads : request.threads) results.push_back(BenchInThreads(data, threads, request));
+  return results;
 }
 
 }  // namespace octet

@@ -9,14 +9,14 @@
 namespace octet {
 
 struct OperatorRequest {
-  double seconds = 0.3;  // of timed runs per row
+  std::vector<int> threads = {0};  // a table each; 0: all cores
+  double seconds = 0.3;            // of timed runs per row
   bool peers = true;
-  int threads = 0;  // 0: all cores
   Progress progress;
 };
 
-[[nodiscard]] OperatorBenchResult BenchProblem(const OperatorProblem& problem,
-                                               const OperatorRequest& request = {});
+[[nodiscard]] std::vector<OperatorBenchResult> BenchProblem(const OperatorProblem& problem,
+                                                            const OperatorRequest& request);
 
 // Runs and verifies every row, then times them: the body of BenchProblem, on rows as given. Fills
 // in the result's rows but for what depends on peaks and other rows.

@@ -127,8 +127,8 @@ TEST(BenchProblem, ComparesRowsOfEqualData) {
                            "quantize 3x11 zero-point=9"}) {
     OperatorRequest request;
     request.seconds = 0.002;
-    request.threads = 1;
-    const OperatorBenchResult r = BenchProblem(ParseProblem(text), request);
+    request.threads = {1};
+    const OperatorBenchResult r = BenchProblem(ParseProblem(text), request).at(0);
     EXPECT_EQ(r.problem, text);
     EXPECT_EQ(r.threads, 1);
     double best = INFINITY, float32 = 0;
@@ -151,9 +151,12 @@ TEST(BenchProblem, ComparesRowsOfEqualData) {
     }
     EXPECT_EQ(peer, r.macs > 0) << text;
     request.peers = false;
-    for (const auto& row : BenchProblem(ParseProblem(text), request).rows) EXPECT_FALSE(row.peer);
+    for (const auto& row : BenchProblem(ParseProblem(text), request)[0].rows)
+      EXPECT_FALSE(row.peer);
   }
-  EXPECT_THROW((void)BenchProblem(ParseProblem("linear 1x1x1"), {0, true, 1, {}}), Error);
+  OperatorRequest none;
+  none.seconds = 0;
+  EXPECT_THROW((void)BenchProblem(ParseProblem("linear 1x1x1"), none), Error);
 }
 
 }  // namespace
