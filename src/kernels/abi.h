@@ -39,8 +39,9 @@ struct EpilogueArgs {
 //   a + ((i / run) * pitch + i % run) * lda + tap_offset[t]:
 // an image padded in memory, where `run` output pixels lie lda apart and the next output row starts
 // `pitch` >= run pixels after this one. Every byte in [a, end) may be read, none from `end` on.
-// Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the dispatcher has
-// proved.
+// With several taps, all of the 16 pixels that end with the last row may be read 64 bytes at a
+// time. Accumulators wrap modulo 2^32: exact whenever the sum itself fits int32, which the
+// dispatcher has proved.
 struct DenseArgs {
   const uint8_t* a;
   const uint8_t* end;
@@ -48,7 +49,7 @@ struct DenseArgs {
   int64_t m, run, pitch;  // m is a multiple of run
   int64_t taps, kc;
   const int64_t* tap_offset;
-  uint8_t* scratch;  // room for at least 32 rows of A, each rounded up to 64 bytes, and 64 more
+  uint8_t* scratch;  // room for 32 pieces, each rounded up to 64 bytes and 64 more
   int64_t scratch_bytes;
   const void* weight;      // packed in the kernel's layout; of channel n_begin = 0
   int64_t n_begin, n_end;  // channels to make; n_begin is a multiple of 64

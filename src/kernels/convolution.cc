@@ -136,7 +136,8 @@ std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel,
   return overflow;
 }
 
-constexpr int64_t RoundUp4(int64_t v) { return (v + 3) / 4 * 4; }
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t RoundUp4(int64_t v) { return CeilDiv(v, 4) * 4; }
 
 }  // namespace
 
@@ -155,6 +156,7 @@ Convolution::Convolution(const ConvProblem& problem, std::string_view what)
   problem_.weight = plain_.data();
   epilogue_ = std::make_unique<PackedEpilogue>(
       problem.epilogue, sums, problem.x_zero_point + (problem.x_type == CodeType::kInt8 ? 128 : 0));
+  CutRows();
   Choose(overflow ? *overflow : std::string());
   Pack();
 }
@@ -164,6 +166,11 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
   if (std::string why = RefusalByChoice(kernel); !why.empty()) return why;
   if (kernel.op == Op::Reference) return {};
   if (!overflow.empty()) return std::string(overflow);
+  if (kernel.isa == Isa::kAmxInt8 && !KernelForced() &&
+      taps_ * CeilDiv(kc_, 64) * 3 >= taps_ * CeilDiv(kc_, 4)) {
+    // A tile's 64 of K cost what two vectors' 4 do: 2, and the detour of its sums through memory.
+    return Cat("pieces of ", kc_, " bytes leave tiles of 64 too empty");
+  }
   if (kernel.op == Op::Depthwise) {
     if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
       return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ",
@@ -183,6 +190,18 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
     if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
   }
   return {};
+}
+
+// How a row of A is cut into pieces.
+void Convolution::CutRows() {
+  const ConvProblem& p = problem_;
+  const int64_t group_in = p.in_channels / p.groups;
+  merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1;
+  taps_ = merged_ ? p.kernel_h : p.kernel_h * p.kernel_w;
+  kc_ = merged_ ? RoundUp4(p.kernel_w * group_in) : group_in;
+  staged_ = p.x_type == CodeType::kInt8 ||
+            p.pad_top + p.pad_left + p.pad_bottom + p.pad_right > 0 ||
+            (merged_ && kc_ != p.kernel_w * group_in);
 }
 
 void Convolution::Choose(std::string_view overflow) {
@@ -214,19 +233,11 @@ void Convolution::Pack() {
   const ConvProblem& p = problem_;
   if (kernel_->op == Op::Reference) return;
   const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
-  const int64_t spatial = p.kernel_h * p.kernel_w;
-
   if (kernel_->op == Op::Depthwise) {
-    weights_ = PackWeights({plain_, p.out_channels, spatial, 1}, kernel_->layout);
+    weights_ = PackWeights({plain_, p.out_channels, p.kernel_h * p.kernel_w, 1}, kernel_->layout);
     zero_pixel_ = AlignedBytes(p.in_channels);
     std::fill_n(zero_pixel_.data(), p.in_channels, static_cast<uint8_t>(p.x_zero_point & 0xff));
   } else {
-    merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1;
-    taps_ = merged_ ? p.kernel_h : spatial;
-    kc_ = merged_ ? RoundUp4(p.kernel_w * group_in) : group_in;
-    staged_ = p.x_type == CodeType::kInt8 ||
-              p.pad_top + p.pad_left + p.pad_bottom + p.pad_right > 0 ||
-              (merged_ && kc_ != p.kernel_w * group_in);
     group_bytes_ = (PackedBytes(group_out, taps_, kc_, kernel_->layout) + 63) / 64 * 64;
     weights_ = AlignedBytes(group_bytes_ * p.groups);
     std::vector<int8_t> tap_major(static_cast<size_t>(group_out * taps_ * kc_));

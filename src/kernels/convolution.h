@@ -37,6 +37,7 @@ class Convolution {
   struct Space;  // the input and output a dense run walks
   struct Block;
 
+  void CutRows();
   [[nodiscard]] std::string Refusal(const KernelInfo& kernel, std::string_view overflow) const;
   void Choose(std::string_view overflow);
   void Pack();

@@ -21,7 +21,6 @@ constexpr int64_t kPanel = 64;
 // Readable bytes past a staged copy's last pixel: kernels read whole vectors, and 16 pixels at
 // once.
 constexpr int64_t kSlack = 128;
-constexpr int64_t kScratchBytes = 64 << 10;
 // Rows of a kernel's tile, roughly: what a split by pixels should leave whole.
 constexpr int64_t kTileRows = 16;
 // A tile kernel computes 16 rows whatever it is given: below this a vector kernel is faster.
@@ -171,13 +170,13 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
   const bool weights_fit = group_bytes_ * p.groups <= kWeightBlockBytes;
   const int64_t most = std::max<int64_t>(
       space.by_pixel ? 48 : 1, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / unit_bytes);
-  const int64_t weight_row = CeilDiv(taps_ * CeilDiv(kc_, 4) * 4, 64) * 64;
+  const int64_t weight_row = taps_ * CeilDiv(kc_, 64) * 64;
   const int64_t n_block = std::max(kPanel, kWeightBlockBytes / weight_row / kPanel * kPanel);
   // Rows of a filter may lie in the next image's place: pitch must be whole pixels of A.
   const bool staged = staged_ || (merged_ && im.x_stride != p.in_channels) ||
                       (space.out_height > 1 && p.stride_h * im.width % p.stride_w != 0);
 
-  const int64_t scratch_bytes = std::max(kScratchBytes, 32 * (weight_row + 64) + 64);
+  const int64_t scratch_bytes = 32 * (CeilDiv(kc_, 64) * 64 + 64);
   uint8_t* scratch = ScratchBuffer(scratch_bytes);
 
   while (begin < end) {
@@ -200,7 +199,13 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
     begin += units;
 
     DenseArgs args{};
-    (staged ? Stage(space, block, &args) : Address(space, block, &args));
+    // Kernels read whole vectors, and copy what they may not read only where it is one piece.
+    const bool loose = taps_ > 1 && (kc_ % 64 != 0 || block.rows * block.columns < 16);
+    if (staged || loose) {
+      Stage(space, block, &args);
+    } else {
+      Address(space, block, &args);
+    }
     args.m = block.rows * block.columns;
     args.run = block.columns;
     if (args.run == args.pitch || block.rows == 1) args.run = args.pitch = args.m;

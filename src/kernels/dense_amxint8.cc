@@ -5,10 +5,10 @@
 // four products of 16 cycles each. B is a column of a packed panel; C starts as the bias, its 16
 // rows read from one line with stride 0.
 //
-// Where a row of A is one piece, or whole steps long, A tiles are loaded from A itself. Sixteen
-// rows must lie lda apart: either sixteen of a run, or, where that takes fewer tiles, any sixteen
-// pixels, those between runs included, whose sums are not stored. Rows of many short pieces are
-// copied first, to rows of whole steps, and so is a tile that would read past `end`.
+// A tiles are loaded from A itself. Sixteen rows must lie lda apart: either sixteen of a run, or,
+// where that takes fewer tiles, any sixteen pixels, those between runs included, whose sums are not
+// stored. Past a piece's kc bytes weights of zero meet what lies there; a tile that would read past
+// `end` is copied first.
 #include <string.h>
 
 #include "kernels/epilogue_avx512vnni.h"
@@ -44,26 +44,7 @@ struct RowTile {
   uint32_t real;
 };
 
-// Copies the pieces of one row of A one after another, each rounded up to four bytes.
-OCTET_INLINE void CopyRow(const DenseArgs& d, const uint8_t* pixel, uint8_t* to) {
-  const int64_t k4 = (d.kc + 3) & ~int64_t{3}, whole = d.kc & ~int64_t{63};
-  const __mmask64 tail = Mask64(d.kc & 63);
-  for (int64_t t = 0; t < d.taps; ++t, to += k4) {
-    const uint8_t* from = pixel + d.tap_offset[t];
-    for (int64_t k = 0; k < whole; k += 64)
-      _mm512_storeu_si512(to + k, _mm512_loadu_si512(from + k));
-    if (tail == 0) continue;
-    // Whole vectors: the next piece overwrites what is too much, or meets weights of zero.
-    if ((d.kc & 63) <= 32) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + whole),
-                          _mm256_maskz_loadu_epi8(static_cast<__mmask32>(tail), from + whole));
-    } else {
-      _mm512_storeu_si512(to + whole, _mm512_maskz_loadu_epi8(tail, from + whole));
-    }
-  }
-}
-
-// K of a tile's rows: where step s starts, for A in place (`taps` pieces) or copied (one).
+// K of every row of A.
 struct Steps {
   int64_t taps, steps_per_tap;
   const int64_t* tap_offset;
@@ -305,26 +286,19 @@ OCTET_INLINE const uint8_t* Pixel(const DenseArgs& d, int64_t p) { return d.a + 
 // Row tiles are made and used in batches.
 class Walk {
  public:
-  explicit Walk(const DenseArgs& d) : d_(d), pixels_((d.m / d.run - 1) * d.pitch + d.run) {
-    const int64_t k4 = (d.kc + 3) & ~int64_t{3};
-    const int64_t bytes = (d.taps * k4 + kStep - 1) / kStep * kStep;
-    // Rows a multiple of 1 KiB apart would share few sets of L1.
-    copied_lda_ = bytes % 1024 == 0 ? bytes + kStep : bytes;
-    in_place_ = d.taps == 1 || (d.kc % kStep == 0 && pixels_ >= kRows);
-    steps_ = in_place_ ? Steps{d.taps, (d.kc + kStep - 1) / kStep, d.tap_offset}
-                       : Steps{1, bytes / kStep, &kNoOffset};
+  explicit Walk(const DenseArgs& d)
+      : d_(d),
+        pixels_((d.m / d.run - 1) * d.pitch + d.run),
+        piece_((d.kc + kStep - 1) / kStep * kStep) {
     int64_t furthest = 0;
     for (int64_t t = 0; t < d.taps; ++t)
       furthest = d.tap_offset[t] > furthest ? d.tap_offset[t] : furthest;
-    reach_ = furthest + steps_.steps_per_tap * kStep;
+    reach_ = furthest + piece_;
   }
 
   void Run() {
     const int64_t runs = d_.m / d_.run;
-    if (!in_place_) {
-      for (int64_t row = 0; row < d_.m; row += kRows)
-        PushCopied(row, d_.m - row < kRows ? d_.m - row : kRows);
-    } else if (d_.run >= kRows && runs * TilesOf(d_.run) <= TilesOf(pixels_)) {
+    if (d_.run >= kRows && runs * TilesOf(d_.run) <= TilesOf(pixels_)) {
       AlongRuns(runs);
     } else {
       AcrossRuns();
@@ -335,7 +309,7 @@ class Walk {
  private:
   static int64_t TilesOf(int64_t pixels) { return (pixels + kRows - 1) / kRows; }
   [[nodiscard]] bool Readable(int64_t pixel) const {
-    return pixel >= 0 && d_.end - Pixel(d_, pixel + kRows - 1) >= reach_;
+    return d_.end - Pixel(d_, pixel + kRows - 1) >= reach_;
   }
 
   // Sixteen rows of a run at a time; the last tile of a run starts early enough to be whole.
@@ -374,20 +348,23 @@ class Walk {
     }
   }
 
+  // Of one piece per row: dispatch sees to it that others are readable. Rows a multiple of 1 KiB
+  // apart would share few sets of L1: 64 bytes more.
   void PushCopied(int64_t row, int64_t rows) {
-    if ((copied_ + 1) * kRows * copied_lda_ + kStep > d_.scratch_bytes) Flush();
-    uint8_t* to = d_.scratch + copied_ * kRows * copied_lda_;
+    if (copied_ == 2) Flush();
+    const int64_t lda = piece_ + kStep;
+    uint8_t* to = d_.scratch + copied_ * kRows * lda;
     ++copied_;
     int64_t p = row / d_.run * d_.pitch + row % d_.run, left = d_.run - row % d_.run;
     for (int64_t i = 0; i < rows; ++i) {
-      CopyRow(d_, Pixel(d_, p), to + i * copied_lda_);
+      memcpy(to + i * lda, Pixel(d_, p) + d_.tap_offset[0], static_cast<size_t>(d_.kc));
       ++p;
       if (--left == 0) {
         left = d_.run;
         p += d_.pitch - d_.run;
       }
     }
-    Push({to, copied_lda_, row, (1u << rows) - 1});
+    Push({to - d_.tap_offset[0], lda, row, (1u << rows) - 1});
   }
 
   void Push(const RowTile& tile) {
@@ -396,27 +373,23 @@ class Walk {
   }
   void Flush() {
     if (count_ != 0) {
+      const Steps steps{d_.taps, piece_ / kStep, d_.tap_offset};
       const EpilogueArgs& e = d_.epilogue;
       if (e.output != kStoreCodes) {
-        AllColumns<kWide>(d_, tiles_, count_, steps_);
+        AllColumns<kWide>(d_, tiles_, count_, steps);
       } else if (e.residual != kNoResidual) {
-        AllColumns<kCodesWithResidual>(d_, tiles_, count_, steps_);
+        AllColumns<kCodesWithResidual>(d_, tiles_, count_, steps);
       } else if (e.small) {
-        AllColumns<kCodes>(d_, tiles_, count_, steps_);
+        AllColumns<kCodes>(d_, tiles_, count_, steps);
       } else {
-        AllColumns<kCodesClamped>(d_, tiles_, count_, steps_);
+        AllColumns<kCodesClamped>(d_, tiles_, count_, steps);
       }
     }
     count_ = copied_ = 0;
   }
 
-  static constexpr int64_t kNoOffset = 0;
-
   const DenseArgs& d_;
-  int64_t pixels_;
-  int64_t copied_lda_, reach_;
-  bool in_place_;
-  Steps steps_;
+  int64_t pixels_, piece_, reach_;
   int64_t count_ = 0, copied_ = 0;
   RowTile tiles_[kMaxTiles];
 };

@@ -148,24 +148,6 @@ OCTET_INLINE void LoadBias(const DenseArgs& d, int64_t c, Acc (&acc)[MR][NV]) {
   }
 }
 
-// Walks a panel's tiles: sixteen steps of four bytes of K, then the next tile of each of NV
-// vectors.
-template <int NV>
-struct WeightCursor {
-  const int8_t* w;
-  int64_t left = kSteps;  // in this tile
-
-  // Steps that can be taken before Advance(), at most `wanted`.
-  [[nodiscard]] int64_t Run(int64_t wanted) const { return wanted < left ? wanted : left; }
-  void Advance(int64_t steps) {
-    w += steps * 64;
-    left -= steps;
-    if (left != 0) return;
-    left = kSteps;
-    w += (NV - 1) * kTileBytes;
-  }
-};
-
 // Rows [row, row + rows), rows <= MR, of the panel at channel c, n of whose NV * 16 channels are
 // real. pixels: where each row's pieces start.
 template <int MR, int NV>
@@ -174,36 +156,38 @@ void Tile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t
   Acc acc[MR][NV];
   LoadBias<MR, NV>(d, c, acc);
   const int64_t whole = d.kc / 4, tail = d.kc & 3;
-  WeightCursor<NV> cursor{weight};
   for (int64_t t = 0; t < d.taps; ++t) {
     const uint8_t* a[MR];
     OCTET_UNROLL
     for (int i = 0; i < MR; ++i) a[i] = pixels[i] + d.tap_offset[t];
-    for (int64_t k = 0; k < whole;) {
-      const int64_t steps = cursor.Run(whole - k);
-      const int8_t* w = cursor.w;
-      for (int64_t end = k + steps; k < end; ++k, w += 64) {
+    for (int64_t k = 0; k < whole; k += kSteps, weight += NV * kTileBytes) {
+      const int64_t end = whole - k < kSteps ? whole : k + kSteps;
+      const int8_t* w = weight;
+      for (int64_t j = k; j < end; ++j, w += 64) {
         __m512i b[NV];
         OCTET_UNROLL
         for (int v = 0; v < NV; ++v) b[v] = _mm512_load_si512(w + v * kTileBytes);
         OCTET_UNROLL
         for (int i = 0; i < MR; ++i) {
-          const __m512i x = _mm512_set1_epi32(LoadDword(a[i] + k * 4));
+          const __m512i x = _mm512_set1_epi32(LoadDword(a[i] + j * 4));
           OCTET_UNROLL
           for (int v = 0; v < NV; ++v) acc[i][v] = Dot(acc[i][v], x, b[v]);
         }
       }
-      cursor.Advance(steps);
     }
     if (tail != 0) {
+      // In the tile that the whole dwords began, or in one of its own.
+      const int64_t at = whole % kSteps;
+      if (at != 0) weight -= NV * kTileBytes;
+      const int8_t* w = weight + at * 64;
       OCTET_UNROLL
       for (int i = 0; i < MR; ++i) {
         const __m512i x = _mm512_set1_epi32(LoadTail(a[i] + whole * 4, tail));
         OCTET_UNROLL
         for (int v = 0; v < NV; ++v)
-          acc[i][v] = Dot(acc[i][v], x, _mm512_load_si512(cursor.w + v * kTileBytes));
+          acc[i][v] = Dot(acc[i][v], x, _mm512_load_si512(w + v * kTileBytes));
       }
-      cursor.Advance(1);
+      weight += NV * kTileBytes;
     }
   }
   StoreTile<MR, NV>(d, acc, row, rows, c, n);
@@ -234,15 +218,13 @@ void StridedTile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, 
   LoadBias<MR, NV>(d, c, acc);
   constexpr int kGroups = (MR + 2) / 3;
   const int64_t lda = d.lda;
-  WeightCursor<NV> cursor{weight};
   for (int64_t t = 0; t < d.taps; ++t) {
     const uint8_t* group[kGroups];
     OCTET_UNROLL
     for (int i = 0; i < kGroups; ++i) group[i] = pixels[0] + d.tap_offset[t] + i * 3 * lda;
-    for (int64_t left = d.kc / 4; left > 0;) {
-      const int64_t steps = cursor.Run(left);
-      const int8_t* w = cursor.w;
-      int64_t k = steps;
+    for (int64_t left = d.kc / 4; left > 0; left -= kSteps, weight += NV * kTileBytes) {
+      const int8_t* w = weight;
+      int64_t k = left < kSteps ? left : kSteps;
       for (; k >= 4; k -= 4) {
         OCTET_UNROLL
         for (int i = 0; i < 4; ++i) StridedStep<MR, NV>(group, lda, i * 4, w + i * 64, acc);
@@ -256,8 +238,6 @@ void StridedTile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, 
         OCTET_UNROLL
         for (int i = 0; i < kGroups; ++i) group[i] += 4;
       }
-      left -= steps;
-      cursor.Advance(steps);
     }
   }
   StoreTile<MR, NV>(d, acc, row, MR, c, n);
@@ -315,7 +295,7 @@ void Panel(const DenseArgs& d, int64_t c, int64_t n, const int8_t* w) {
 extern "C" void octet_dense_u8s8_6x64_avx512vnni(const octet::kernels::DenseArgs* args) {
   using namespace octet::kernels;
   const DenseArgs& d = *args;
-  const int64_t panel_row = (d.taps * ((d.kc + 3) / 4 * 4) + 63) / 64 * 64;
+  const int64_t panel_row = d.taps * ((d.kc + 63) / 64 * 64);
   for (int64_t c = d.n_begin; c < d.n_end; c += 64) {
     const int8_t* w = static_cast<const int8_t*>(d.weight) + c * panel_row;
     const int64_t n = d.n_end - c;

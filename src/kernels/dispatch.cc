@@ -36,6 +36,8 @@ ForcedChoice::~ForcedChoice() { forced = previous_; }
 
 Isa ChosenIsa() { return forced != nullptr ? forced->isa_ : ActiveIsa(); }
 
+bool KernelForced() { return forced != nullptr && !forced->kernel_.empty(); }
+
 std::string RefusalByChoice(const KernelInfo& kernel) {
   const Isa active = ChosenIsa();
   if (!IsaAllows(active, kernel.isa)) {

@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "kernels/abi.h"
+#include "kernels/float_abi.h"
 
 namespace octet::kernels {
 
@@ -22,6 +23,9 @@ enum class Op {
   Add,
   MaxPixels,
   AveragePixels,
+  Map,
+  Softmax,
+  LayerNorm,
 };
 
 // How weights lie in memory for a kernel: kernels/pack.h.
@@ -58,6 +62,9 @@ void Call(const KernelInfo& kernel, const Args& args) {
 // Empty if `kernel` may run under the level and the name in force, else why not.
 [[nodiscard]] std::string RefusalByChoice(const KernelInfo& kernel);
 
+// True where a test has named the kernel: reasons of speed do not count then.
+[[nodiscard]] bool KernelForced();
+
 // The best kernel of an operator whose kernels take any shape.
 [[nodiscard]] const KernelInfo& Select(Op op);
 
@@ -76,6 +83,7 @@ class ForcedChoice {
   std::string_view kernel_;
   friend Isa ChosenIsa();
   friend std::string RefusalByChoice(const KernelInfo& kernel);
+  friend bool KernelForced();
 };
 
 }  // namespace octet::kernels

@@ -16,14 +16,14 @@ void PackRowsS16(const PlainWeights& w, int16_t* out) {
 }
 
 void PackTilesK64(const PlainWeights& w, int8_t* out) {
-  const int64_t k4 = RoundUp(w.kc, 4), panel_row = RoundUp(w.taps * k4, 64);
+  const int64_t tap_row = RoundUp(w.kc, 64), panel_row = w.taps * tap_row;
   for (int64_t n0 = 0; n0 < w.n; n0 += 64) {
     const int64_t width = std::min<int64_t>(64, RoundUp(w.n - n0, 16));
     int8_t* panel = out + n0 * panel_row;
     for (int64_t n = n0; n < std::min(w.n, n0 + 64); ++n)
       for (int64_t t = 0; t < w.taps; ++t)
         for (int64_t k = 0; k < w.kc; ++k) {
-          const int64_t row = t * k4 + k, channel = n - n0;  // row of (taps*K4)
+          const int64_t row = t * tap_row + k, channel = n - n0;
           panel[row / 64 * 64 * width + channel / 16 * 1024 + row % 64 / 4 * 64 + channel % 16 * 4 +
                 row % 4] = w.codes[static_cast<size_t>((n * w.taps + t) * w.kc + k)];
         }
@@ -98,7 +98,7 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
     case Layout::kDepthwiseS16:
       return n * taps * kc * 2;
     case Layout::kTilesK64:
-      return RoundUp(n, 16) * RoundUp(taps * RoundUp(kc, 4), 64);
+      return RoundUp(n, 16) * taps * RoundUp(kc, 64);
     case Layout::kDepthwiseTaps4:
       return BlockedChannels(n) * RoundUp(taps, 4);
     case Layout::kDepthwise3x3:

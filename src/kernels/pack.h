@@ -1,10 +1,10 @@
 // Packing weights and epilogues once, at construction. Disk knows none of this.
 //
-// Plain weights are (N, taps, kc) int8. K4 rounds kc up to a multiple of 4 with zeros.
+// Plain weights are (N, taps, kc) int8.
 //   kRowsS16            int16 (N, taps, kc)
 //   kTilesK64           int8 panels of 64 channels (the last of 16, 32, 48 or 64), each
-//                       (ceil(taps*K4/64), width/16, 16, 16 channels, 4): tiles of 64 of K by 16
-//                       channels. Taps follow each other without a gap, zeros end the last tile
+//                       (taps, ceil(kc/64), width/16, 16, 16 channels, 4): tiles of 64 of K by 16
+//                       channels, zeros past kc
 //   kDepthwiseS16       int16 (taps, C)
 //   kDepthwiseTaps4     int8, per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4,
 //                       4 taps)

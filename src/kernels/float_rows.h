@@ -1,0 +1,193 @@
+// The float row kernels (arguments: kernels/float_abi.h), written once for every instruction set:
+// a kernel file includes this and names them. Same bits at every width: kernels/float_lanes.h.
+#pragma once
+
+#include "kernels/float_abi.h"
+#include "kernels/float_functions.h"
+
+namespace octet::kernels {
+namespace {
+
+typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+
+// NaN gives the lowest code.
+OCTET_LANES_INLINE Bytes ToCodes(F v, const CodeGrid& g) {
+  const F clamped = Min(Max(v / Splat(g.scale), Splat(g.lo)), Splat(g.hi));
+  const I codes = RoundSmallInt(clamped) + SplatInt(g.zero_point);
+  return __builtin_convertvector(codes, Bytes);
+}
+
+OCTET_LANES_INLINE F LoadUpTo(const float* p, int64_t count, float fill) {
+  return count < kLanes ? LoadPart(p, count, fill) : Load(p);
+}
+OCTET_LANES_INLINE void StoreUpTo(float* p, F v, int64_t count) {
+  if (count < kLanes) {
+    StorePart(p, v, count);
+  } else {
+    Store(p, v);
+  }
+}
+
+// Where a vector of results goes: as floats, as codes, or both.
+OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const CodeGrid& grid, F v, int64_t count) {
+  if (y != nullptr) StoreUpTo(y, v, count);
+  if (codes != nullptr) {
+    const Bytes bytes = ToCodes(v, grid);
+    memcpy(codes, &bytes, static_cast<size_t>(count < kLanes ? count : kLanes));
+  }
+}
+
+template <typename Function>
+OCTET_LANES_INLINE void MapRange(const MapArgs& args, Function f) {
+  const MapArgs a = args;
+  ForEachVector(a.n, [&](int64_t i, int64_t count) {
+    Put(a.y == nullptr ? nullptr : a.y + i, a.codes == nullptr ? nullptr : a.codes + i, a.grid,
+        f(LoadUpTo(a.x + i, count, 0.0F)), count);
+  });
+}
+
+OCTET_LANES_INLINE void MapKernel(const MapArgs& a) {
+  switch (a.function) {
+    case kMapErf:
+      return MapRange(a, [](F x) { return Erf(x); });
+    case kMapTanh:
+      return MapRange(a, [](F x) { return Tanh(x); });
+    case kMapSigmoid:
+      return MapRange(a, [](F x) { return Sigmoid(x); });
+    case kMapSilu:
+      return MapRange(a, [](F x) { return Silu(x); });
+    case kMapGelu:
+      return MapRange(a, [](F x) { return Gelu(x); });
+    case kMapGeluTanh:
+      return MapRange(a, [](F x) { return GeluTanh(x); });
+  }
+}
+
+// e^(x - max) of the row, times the reciprocal of their sum. A NaN, an infinity, or minus infinity
+// throughout make the whole row NaN.
+OCTET_LANES_INLINE void SoftmaxKernel(const SoftmaxArgs& a) {
+  const CodeGrid grid = a.grid;
+  const int64_t n = a.n;
+  constexpr float kNothing = -__builtin_inff();
+  for (int64_t row = 0; row < a.rows; ++row) {
+    const float* x = a.x + row * n;
+    float* y = a.y + row * n;
+    Block highest = SplatBlock(kNothing);
+    ForVectors(n, [&](int64_t i, int64_t count, int j) {
+      highest.v[j] = Max(highest.v[j], LoadUpTo(x + i, count, kNothing));
+    });
+    const F largest = Splat(Reduce(highest, [](auto p, auto q) { return p > q ? p : q; }));
+    Block sums = SplatBlock(0.0F);
+    ForVectors(n, [&](int64_t i, int64_t count, int j) {
+      const F e = ExpOfNegative(LoadUpTo(x + i, count, kNothing) - largest);
+      StoreUpTo(y + i, e, count);
+      sums.v[j] = sums.v[j] + e;
+    });
+    const F inverse = Splat(1.0F / Sum(sums));
+    ForEachVector(n, [&](int64_t i, int64_t count) {
+      const F v = LoadUpTo(y + i, count, 0.0F) * inverse;
+      Put(y + i, a.codes == nullptr ? nullptr : a.codes + row * n + i, grid, v, count);
+    });
+  }
+}
+
+// Elements [i, i + count) of the source, as floats; 0 behind them.
+OCTET_LANES_INLINE F LoadRow(const LayerNormArgs& a, int64_t i, int64_t count) {
+  if (a.source == kRowFloat) return LoadUpTo(static_cast<const float*>(a.x) + i, count, 0.0F);
+  const auto bytes = static_cast<size_t>(count < kLanes ? count : kLanes);
+  I v{};
+  if (a.source == kRowInt32) {
+    memcpy(&v, static_cast<const int32_t*>(a.x) + i, bytes * 4);
+  } else {
+    uint8_t codes[kLanes];
+    memset(codes, a.x_zero_point ^ a.x_flip, sizeof(codes));
+    memcpy(codes, static_cast<const uint8_t*>(a.x) + i, bytes);
+    Bytes b;
+    memcpy(&b, codes, sizeof(b));
+    v = __builtin_convertvector(b ^ (Bytes{} + a.x_flip), I) - SplatInt(a.x_zero_point);
+  }
+  return __builtin_convertvector(v, F) * Splat(a.x_scale);
+}
+
+// The row to normalise, made where it is not there yet; its sum goes to `total`.
+OCTET_LANES_INLINE const float* PrepareRow(const LayerNormArgs& a, int64_t at, float* total) {
+  Block sums = SplatBlock(0.0F);
+  if (a.source == kRowFloat && a.residual == nullptr && a.sum == nullptr) {
+    const float* s = static_cast<const float*>(a.x) + at;
+    if (a.centred) {
+      ForVectors(a.n, [&](int64_t i, int64_t count, int j) {
+        sums.v[j] = sums.v[j] + LoadUpTo(s + i, count, 0.0F);
+      });
+      *total = Sum(sums);
+    }
+    return s;
+  }
+  float* s = a.sum != nullptr ? a.sum + at : a.scratch;
+  ForVectors(a.n, [&](int64_t i, int64_t count, int j) {
+    F v = LoadRow(a, at + i, count);
+    if (a.residual != nullptr) v = v + LoadUpTo(a.residual + at + i, count, 0.0F);
+    StoreUpTo(s + i, v, count);
+    sums.v[j] = sums.v[j] + v;
+  });
+  *total = Sum(sums);
+  return s;
+}
+
+struct RowMoments {
+  float mean, shift, variance;  // the mean is mean + shift
+};
+
+// Deviations from the rounded mean and their squares: what it is off shows as the mean of the
+// deviations, and is taken out of the variance.
+OCTET_LANES_INLINE RowMoments MomentsAbout(const float* s, int64_t n, float mean, float count_all) {
+  const F m = Splat(mean);
+  Block deviations = SplatBlock(0.0F), squares = SplatBlock(0.0F);
+  ForVectors(n, [&](int64_t i, int64_t count, int j) {
+    const F d = LoadUpTo(s + i, count, mean) - m;  // lanes behind the row deviate by 0
+    deviations.v[j] = deviations.v[j] + d;
+    squares.v[j] = squares.v[j] + d * d;
+  });
+  const float shift = Sum(deviations) / count_all;
+  const float variance = Sum(squares) / count_all - shift * shift;
+  return {mean, shift, variance < 0.0F ? 0.0F : variance};
+}
+
+OCTET_LANES_INLINE float MeanSquare(const float* s, int64_t n, float count_all) {
+  Block squares = SplatBlock(0.0F);
+  ForVectors(n, [&](int64_t i, int64_t count, int j) {
+    const F v = LoadUpTo(s + i, count, 0.0F);
+    squares.v[j] = squares.v[j] + v * v;
+  });
+  return Sum(squares) / count_all;
+}
+
+OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, int64_t row) {
+  const int64_t at = row * a.n;
+  const auto count_all = static_cast<float>(a.n);
+  float total = 0.0F;
+  const float* s = PrepareRow(a, at, &total);
+  const RowMoments moments = a.centred ? MomentsAbout(s, a.n, total / count_all, count_all)
+                                       : RowMoments{0, 0, MeanSquare(s, a.n, count_all)};
+  const float inverse = 1.0F / __builtin_sqrtf(moments.variance + a.epsilon);
+  const F mean = Splat(moments.mean), shift = Splat(moments.shift), scale = Splat(inverse);
+  const bool centred = a.centred;
+  float* y = a.y == nullptr ? nullptr : a.y + at;
+  uint8_t* codes = a.codes == nullptr ? nullptr : a.codes + at;
+  ForEachVector(a.n, [&](int64_t i, int64_t count) {
+    F v = LoadUpTo(s + i, count, 0.0F);
+    if (centred) v = (v - mean) - shift;
+    v = v * scale * LoadUpTo(a.gamma + i, count, 0.0F);
+    if (a.beta != nullptr) v = v + LoadUpTo(a.beta + i, count, 0.0F);
+    Put(y == nullptr ? nullptr : y + i, codes == nullptr ? nullptr : codes + i, a.grid, v, count);
+  });
+  if (a.mean != nullptr) a.mean[row] = moments.mean + moments.shift;
+  if (a.inverse != nullptr) a.inverse[row] = inverse;
+}
+
+OCTET_LANES_INLINE void LayerNormKernel(const LayerNormArgs& args) {
+  const LayerNormArgs a = args;
+  for (int64_t row = 0; row < a.rows; ++row) LayerNormRow(a, row);
+}
+
+}  // namespace
+}  // namespace octet::kernels
