@@ -184,4 +184,65 @@ void GlobalAveragePool(const PoolProblem& problem, int64_t batch, int64_t space,
 void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, int64_t x_stride,
             void* y, int64_t y_stride);
 
+// The float operators around the integer ones, by rows. Their results, too, are the same bits on
+// every instruction set; the errors of exp, erf and tanh are stated in
+// src/kernels/float_functions.h (a few units in the last place). Where `codes` is set, the result
+// is also, or instead, quantized in the same pass, exactly as Quantize() would do it.
+struct CodesOut {
+  void* codes = nullptr;
+  CodeType type = CodeType::kUint8;
+  float scale = 1.0F;
+  int32_t zero_point = 0;
+};
+
+enum class Function : uint8_t {
+  kErf,
+  kTanh,
+  kSigmoid,
+  kSilu,      // x sigmoid(x)
+  kGelu,      // x / 2 (1 + erf(x / sqrt 2))
+  kGeluTanh,  // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+};
+// Elementwise; y may be x, or null where only codes are wanted. NaN gives NaN.
+void Map(Function function, const float* x, int64_t n, float* y, const CodesOut& codes = {});
+
+// Along rows of n >= 1; y may be x and is always written. A row that holds NaN or +infinity, or
+// nothing but -infinity, becomes NaN. Terms below 2^-126 of the largest count as 0.
+void Softmax(const float* x, int64_t rows, int64_t n, float* y, const CodesOut& codes = {});
+
+// LayerNorm and RMSNorm over rows of n >= 1, with dequantization, residual addition and
+// quantization in the same pass:
+//   s = value of x + residual
+//   LayerNorm: y = (s - mean(s)) / sqrt(variance(s) + epsilon) * gamma + beta
+//   RMSNorm:   y = s / sqrt(mean(s^2) + epsilon) * gamma + beta
+// x is float32, or int32 accumulators (value = float(x) * x_scale), or codes (value =
+// float(x - x_zero_point) * x_scale). torch-int's LayerNormQ is {x, gamma, beta, codes int8 of
+// scale 1}, with gamma and beta divided by the output scale beforehand or `codes.scale` being it;
+// its dq_add_layernorm_q is {int32 x, x_scale, residual, sum, codes}.
+//
+// Sums run in float32 over 32 partial sums, and the rounding of the mean is corrected: exact to a
+// few units in the last place of the largest deviation. A row that holds NaN or an infinity becomes
+// NaN (its codes the lowest); so that squares do not overflow, deviations must be below 1e18.
+struct LayerNormProblem {
+  enum class Input : uint8_t { kFloat32, kInt32, kCodes };
+  int64_t rows = 0, n = 0;
+  bool rms = false;
+  float epsilon = 1e-5F;
+  const void* x = nullptr;
+  Input input = Input::kFloat32;
+  CodeType x_type = CodeType::kUint8;
+  float x_scale = 1.0F;
+  int32_t x_zero_point = 0;
+  const float* residual = nullptr;  // (rows, n), or null
+  const float* gamma = nullptr;     // [n]
+  const float* beta = nullptr;      // [n], or null
+  // Results, each optional. `sum` may be `residual`, or x where that is float32; `y` may be either.
+  float* sum = nullptr;
+  float* y = nullptr;
+  float* mean = nullptr;     // [rows]; 0 for RMSNorm
+  float* inverse = nullptr;  // [rows]: 1 / sqrt(... + epsilon)
+  CodesOut codes;
+};
+void LayerNorm(const LayerNormProblem& problem);
+
 }  // namespace octet::kernels

@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "kernels/abi.h"
 #include "kernels/float_abi.h"
+#include "kernels/float_abi.h"
 
 namespace octet::kernels {
 
@@ -23,6 +24,9 @@ enum class Op {
   Add,
   MaxPixels,
   AveragePixels,
+  Map,
+  Softmax,
+  LayerNorm,
   Map,
   Softmax,
   LayerNorm,
