@@ -7,7 +7,6 @@
 #include "base/cpu.h"
 #include "kernels/abi.h"
 #include "kernels/float_abi.h"
-#include "kernels/float_abi.h"
 
 namespace octet::kernels {
 
@@ -24,9 +23,6 @@ enum class Op {
   Add,
   MaxPixels,
   AveragePixels,
-  Map,
-  Softmax,
-  LayerNorm,
   Map,
   Softmax,
   LayerNorm,
