@@ -30,6 +30,8 @@ Json ToJson(const OperatorBenchResult& r) {
     j["mad_s"] = row.mad_s;
     j["best_s"] = row.best_s;
     j["samples"] = row.samples;
+    j["interrupted"] = row.interrupted;
+    j["disturbed"] = row.disturbed;
     j["rate"] = Number(row.rate);
     if (!row.peak.empty()) {
       j["peak"] = row.peak;
@@ -89,6 +91,11 @@ void Print(const OperatorBenchResult& r, bool explain) {
     table.Add(cells);
   }
   table.Print();
+  for (const auto& row : r.rows) {
+    if (!row.disturbed) continue;
+    fmt::print("{}, {}: other processes took cores in {} of {} samples; read with care\n", row.name,
+               row.data, row.interrupted, row.samples);
+  }
   for (const auto& row : r.rows) {
     if (!explain) break;
     for (const std::string& why : row.refused) fmt::print("{} refused {}\n", row.name, why);

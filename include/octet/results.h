@@ -181,8 +181,10 @@ struct OperatorBenchResult {
     std::string missing;  // not empty: this row cannot run here, and why; it has no times
     double median_s = 0, mad_s = 0, best_s = 0;
     int64_t samples = 0;
-    double rate = 0;                                // GOP/s or, where nothing is computed, GB/s
-    std::string peak;                               // instruction of the peak; empty: none
+    int64_t interrupted = 0;  // samples in which another process took a core; left out of the times
+    bool disturbed = false;   // ... but kept, for too few others remained: read with care
+    double rate = 0;          // GOP/s or, where nothing is computed, GB/s
+    std::string peak;         // instruction of the peak; empty: none
     double peak_fraction = 0;                       // of that peak
     double times_float32 = 0;                       // median of "float32" / this median; 0: none
     double octet_speed = 0;                         // peers: this median / Octet's best; 0: none

@@ -1,7 +1,10 @@
 // A sample is one run that is not timed, which brings the row's data back into the caches after the
 // other rows' turns, and as many that are as take about a millisecond. Rows take turns sample by
-// sample, so that what the machine does besides falls on all of them.
+// sample, so that what the machine does besides falls on all of them. Samples in which the system
+// took a core away from this process are left out, and more are taken, if enough others remain.
 #include "evaluate/bench_ops/measure.h"
+
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -22,9 +25,17 @@ using ResultRow = OperatorBenchResult::Row;
 constexpr double kSampleSeconds = 1e-3;
 constexpr double kWarmUpSeconds = 5e-3;
 constexpr size_t kLeastSamples = 7;
+constexpr double kMostPatience = 4;  // times the seconds asked for, waiting for clean samples
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// How often a thread of this process lost its core to another process.
+int64_t Interruptions() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
 }
 
 class Timer {
@@ -42,23 +53,41 @@ class Timer {
 
   void Sample() {
     if (repeats_ > 1) run_();  // a long run warms itself
+    const int64_t before = Interruptions();
     const auto start = Clock::now();
     for (int64_t i = 0; i < repeats_; ++i) run_();
     const double seconds = SecondsSince(start);
-    times_.push_back(seconds / static_cast<double>(repeats_));
+    (Interruptions() == before ? clean_ : interrupted_)
+        .push_back(seconds / static_cast<double>(repeats_));
     total_ += seconds;
   }
   [[nodiscard]] bool Done(double seconds) const {
-    return times_.size() >= kLeastSamples && total_ >= seconds;
+    if (clean_.size() >= kLeastSamples) return total_ >= seconds;
+    return samples() >= kLeastSamples && total_ >= seconds * kMostPatience;
   }
   [[nodiscard]] double total() const { return total_; }
-  [[nodiscard]] const std::vector<double>& times() const { return times_; }
+
+  void Report(ResultRow& row) const {
+    std::vector<double> times = clean_;
+    row.interrupted = static_cast<int64_t>(interrupted_.size());
+    if (clean_.size() < kLeastSamples) {
+      times.insert(times.end(), interrupted_.begin(), interrupted_.end());
+      row.disturbed = row.interrupted > 0;
+    }
+    const TimeSummary t = SummarizeTimes(times);
+    row.median_s = t.median;
+    row.mad_s = t.mad;
+    row.best_s = t.best;
+    row.samples = static_cast<int64_t>(times.size());
+  }
 
  private:
   std::function<void()> run_;
   int64_t repeats_ = 1;
-  std::vector<double> times_;
+  std::vector<double> clean_, interrupted_;
   double total_ = 0;
+
+  [[nodiscard]] size_t samples() const { return clean_.size() + interrupted_.size(); }
 };
 
 using Peaks = std::map<PeakKind, OperatorBenchResult::Peak>;
@@ -130,7 +159,7 @@ std::vector<ResultRow> TimeRows(const std::vector<BenchRow>& rows, double second
   std::vector<ResultRow> results;
   size_t next = 0;
   for (const BenchRow& row : rows) {
-    ResultRow r;
+    ResultRow& r = results.emplace_back();
     r.name = row.name;
     r.data = row.data;
     r.peer = row.peer;
@@ -139,15 +168,7 @@ std::vector<ResultRow> TimeRows(const std::vector<BenchRow>& rows, double second
     r.packed_bytes = row.packed_bytes;
     r.scratch_bytes = row.scratch_bytes;
     r.refused = row.refused;
-    if (row.missing.empty()) {
-      const Timer& timer = timers[next++];
-      const TimeSummary t = SummarizeTimes(timer.times());
-      r.median_s = t.median;
-      r.mad_s = t.mad;
-      r.best_s = t.best;
-      r.samples = static_cast<int64_t>(timer.times().size());
-    }
-    results.push_back(std::move(r));
+    if (row.missing.empty()) timers[next++].Report(r);
   }
   return results;
 }
