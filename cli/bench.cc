@@ -98,7 +98,7 @@ Command AddBench(CLI::App& root, Common& common) {
             }
             if (a->model.empty()) {
               throw Error(ErrorCode::kInvalidArgument,
-                          "bench: expected a MODEL or one of linear, conv2d, quantize, suite");
+                          "bench: expected a MODEL or one of linear, conv2d, quantize, layernorm, suite");
             }
             BenchOptions options = a->options;
             options.threads = common.threads;

@@ -1,4 +1,5 @@
-// octet bench linear | conv2d | quantize | suite: one operator at one shape, or a list of them.
+// octet bench linear | conv2d | quantize | layernorm | suite: one operator at one shape, or a list
+// of them.
 #include <fmt/core.h>
 
 #include <cmath>
@@ -260,6 +261,14 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common) {
     commands.push_back({app, [=, &common] {
                           return Run(*a, {WithOptions("quantize " + a->shape, *a)}, common.json);
                         }});
+  }
+  {
+    auto a = std::make_shared<Args>();
+    auto* app = AddOperator(bench, "layernorm", "LayerNorm over rows, alone and fused",
+                            "  octet bench layernorm 512x12288", a);
+    app->add_option("MxN", a->shape, "Rows and their length")->required();
+    commands.push_back(
+        {app, [=, &common] { return Run(*a, {"layernorm " + a->shape}, common.json); }});
   }
   {
     auto a = std::make_shared<Args>();

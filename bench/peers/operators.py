@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import warnings
 
 import numpy as np
 import onnx
@@ -218,10 +219,12 @@ class TorchRow:
         torch.set_num_threads(threads)
         linear = torch.nn.Linear(p.w_shape[0], p.w_shape[1], bias=False)
         linear.weight.data = torch.from_numpy(np.ascontiguousarray(p.float_weight.T))
-        quantization = torch.ao.quantization
-        self.module = quantization.quantize_dynamic(
-            torch.nn.Sequential(linear), {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
-        )
+        with warnings.catch_warnings(action="ignore"):  # that this road is to be another package's
+            quantization = torch.ao.quantization
+            self.module = quantization.quantize_dynamic(
+                torch.nn.Sequential(linear),
+                {torch.nn.Linear: quantization.per_channel_dynamic_qconfig},
+            )
         self.x, self.times = torch.from_numpy(p.x), []
         self.no_grad = torch.inference_mode
 

@@ -65,6 +65,11 @@ class BenchOperators(unittest.TestCase):
         self.assertIn("quantize to NHWC", rows)
         self.assertFalse(any(row["peer"] for row in rows.values()))
 
+    def test_layernorm(self):
+        rows = self.check_rows(self.table("layernorm", "9x77"))
+        self.assertIn("dequantize, add, layernorm, quantize", rows)
+        self.assertGreater(rows["layernorm"]["rate"], 0)
+
     def test_suite(self):
         report = succeed(
             "bench", "suite", "torch-int", "--only", "1x16x4", "--threads", "1,2", "--seconds",
@@ -98,7 +103,7 @@ class BenchOperators(unittest.TestCase):
             self.assertIn(word, result.err + result.out)
 
     def test_help_shows_examples(self):
-        for command in ("linear", "conv2d", "quantize", "suite"):
+        for command in ("linear", "conv2d", "quantize", "layernorm", "suite"):
             text = succeed("bench", command, "--help").out
             self.assertIn(f"octet bench {command} ", text)
 

@@ -98,6 +98,13 @@ std::shared_ptr<const OperatorData> MakeOperatorData(const OperatorProblem& prob
         OperatorData::kXScale;
   });
   if (p.op == Op::kQuantize) return d;
+  if (p.op == Op::kLayerNorm) {
+    for (int64_t i = 0; i < p.width; ++i) {
+      d->float_weight.push_back(0.5F + static_cast<float>(random() % 1024) / 1024);
+      d->float_bias.push_back(static_cast<float>(random() % 1024) / 1024 - 0.5F);
+    }
+    return d;
+  }
 
   const auto n = static_cast<size_t>(p.conv.out_channels);
   const auto k = static_cast<size_t>(p.depth());

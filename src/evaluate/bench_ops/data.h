@@ -19,9 +19,9 @@ struct OperatorData {
   std::vector<float> x;         // (M,K), or (N,C,H,W)
   kernels::AlignedBytes codes;  // what x quantizes to, (M,K) or (N,H,W,C); 64 bytes aligned
   std::vector<int8_t> weight;   // (N,K) or (OC,C/G,KH,KW)
-  std::vector<float> float_weight, float_bias;
-  std::vector<float> weight_scale;  // per output channel
-  kernels::AlignedBytes expected;   // output codes of the portable kernel; empty for quantize
+  std::vector<float> float_weight, float_bias;  // of layernorm: gamma, beta
+  std::vector<float> weight_scale;              // per output channel
+  kernels::AlignedBytes expected;  // output codes of the portable kernel; linear and conv2d only
 
   // What float32 output of an integer accumulator is multiplied by.
   [[nodiscard]] std::vector<float> FloatMultiplier() const;

@@ -194,13 +194,11 @@ OperatorBenchResult BenchInThreads(const DataPtr& data, int threads,
   result.isa = IsaName(ActiveIsa());
   result.threads = MaxThreads();
   result.macs = problem.macs();
-  const double work =
-      computes ? 2.0 * static_cast<double>(problem.macs())
-               : static_cast<double>(problem.inputs()) * 5;  // bytes: a float and a code each
   for (size_t i = 0; i < rows.size(); ++i) {
     ResultRow& row = result.rows[i];
     if (!row.missing.empty()) continue;
-    row.rate = work / row.median_s * 1e-9;
+    row.rate = (computes ? 2.0 * static_cast<double>(problem.macs()) : rows[i].bytes) /
+               row.median_s * 1e-9;
     const auto peak = peaks.find(rows[i].peak);
     if (peak == peaks.end()) continue;
     row.peak = peak->second.instruction;

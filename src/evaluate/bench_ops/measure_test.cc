@@ -151,7 +151,7 @@ TEST(TimeRows, TellsWhereTheProcessWasInterrupted) {
 TEST(BenchProblem, ComparesRowsOfEqualData) {
   for (const char* text : {"linear 7x33x65", "linear 3x20x9 zero-point=12", kConv,
                            "conv2d 1x16x8x8 16 3x3 pad=1 groups=16", "quantize 2x5x6x7",
-                           "quantize 3x11 zero-point=9"}) {
+                           "quantize 3x11 zero-point=9", "layernorm 40x13"}) {
     OperatorRequest request;
     request.seconds = 0.002;
     request.threads = {1};

@@ -173,6 +173,7 @@ std::vector<BenchRow> QuantizeRows(const DataPtr& d) {
   const auto codes = Buffer(n), floats = Buffer(n * 4);
   BenchRow row;
   row.peak = PeakKind::kNone;
+  row.bytes = static_cast<double>(n) * 5;
   row.name = image ? "quantize to NHWC" : "quantize";
   row.data = "f32 > u8";
   row.kernel = kernels::Select(image ? kernels::Op::QuantizeToNhwc : kernels::Op::Quantize).name;
@@ -204,20 +205,26 @@ std::vector<BenchRow> QuantizeRows(const DataPtr& d) {
   row.verify = [=, name = row.name] { CheckInputFloats(*d, name, Floats(*floats)); };
   rows.push_back(row);
 
-  // As many bytes read and written together as above, by the C library: a yardstick.
-  const int64_t bytes = n * 5 / 2;
+  // As many bytes read and written together as above.
+  rows.push_back(CopyRow(n * 5 / 2));
+  return rows;
+}
+
+BenchRow CopyRow(int64_t bytes) {
   const auto from = Buffer(bytes), to = Buffer(bytes);
-  row.name = "memcpy of as many bytes";
+  BenchRow row;
+  row.name = "memcpy";
   row.data = "copy";
   row.kernel = "libc";
+  row.peak = PeakKind::kNone;
+  row.bytes = static_cast<double>(bytes) * 2;
   row.run = [=] {
     ParallelFor(bytes, int64_t{1} << 16, [&](int64_t begin, int64_t end) {
       std::memcpy(to->data() + begin, from->data() + begin, static_cast<size_t>(end - begin));
     });
   };
   row.verify = [] {};
-  rows.push_back(std::move(row));
-  return rows;
+  return row;
 }
 
 std::vector<BenchRow> RowsOf(const DataPtr& data, bool peers) {
@@ -231,6 +238,9 @@ std::vector<BenchRow> RowsOf(const DataPtr& data, bool peers) {
       break;
     case OperatorProblem::Op::kQuantize:
       rows = QuantizeRows(data);
+      break;
+    case OperatorProblem::Op::kLayerNorm:
+      rows = LayerNormRows(data);
       break;
   }
   if (peers) {

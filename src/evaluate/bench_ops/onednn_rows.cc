@@ -283,6 +283,7 @@ std::vector<BenchRow> QuantizePeers(const DataPtr& d) {
   const auto add = [&](const std::string& name, const std::string& data, bool to_codes) {
     BenchRow row = Peer(name, data);
     row.peak = PeakKind::kNone;
+    row.bytes = static_cast<double>(p.inputs()) * 5;
     OrMissing(row, [&] {
       const auto state = std::make_shared<State>();
       state->data = d;
@@ -306,10 +307,38 @@ std::vector<BenchRow> QuantizePeers(const DataPtr& d) {
   return rows;
 }
 
+BenchRow LayerNormPeer(const DataPtr& d) {
+  BenchRow row = Peer("onednn layernorm", "f32 > f32");
+  row.peak = PeakKind::kNone;
+  row.bytes = static_cast<double>(d->problem.inputs()) * 8;
+  OrMissing(row, [&] {
+    const memory::dim m = d->problem.height, n = d->problem.width;
+    const memory::desc rows({m, n}, Type::f32, Tag::ab), parameters({n}, Type::f32, Tag::a);
+    using dnnl::normalization_flags;
+    const dnnl::layer_normalization_forward::desc desc(
+        dnnl::prop_kind::forward_inference, rows, 1e-5F,
+        normalization_flags::use_scale | normalization_flags::use_shift);
+    const dnnl::layer_normalization_forward::primitive_desc pd(desc, Engine());
+    const auto state = std::make_shared<State>();
+    state->data = d;
+    state->result = memory(rows, Engine());
+    state->calls = {{dnnl::layer_normalization_forward(pd),
+                     {{DNNL_ARG_SRC, View(rows, d->x.data())},
+                      {DNNL_ARG_SCALE, View(parameters, d->float_weight.data())},
+                      {DNNL_ARG_SHIFT, View(parameters, d->float_bias.data())},
+                      {DNNL_ARG_DST, state->result}}}};
+    row.kernel = pd.impl_info_str();
+    row.run = [state] { state->Run(); };
+    row.verify = [] {};  // a float result: nothing of ours rests on it
+  });
+  return row;
+}
+
 }  // namespace
 
 std::vector<BenchRow> OneDnnRows(const DataPtr& d) {
   if (d->problem.op == OperatorProblem::Op::kQuantize) return QuantizePeers(d);
+  if (d->problem.op == OperatorProblem::Op::kLayerNorm) return {LayerNormPeer(d)};
   const Layout layout(d->problem);
   std::vector<BenchRow> rows;
   for (const auto make : {CodesRow, FloatsRow}) {

@@ -177,6 +177,15 @@ void ParseQuantize(Words& words, OperatorProblem& p) {
     p.conv.x_zero_point = ZeroPoint(words, value);
 }
 
+void ParseLayerNorm(Words& words, OperatorProblem& p) {
+  const auto mn = words.Dims(words.Next("MxN"), 2, 2, "MxN");
+  if (!words.done()) words.Refuse(Cat("unexpected '", words.Next("nothing"), "'"));
+  p.height = mn[0];
+  p.width = mn[1];
+  p.conv.in_channels = p.conv.out_channels = 1;
+  p.text = "layernorm " + Join(mn);
+}
+
 int64_t OutSize(int64_t in, int64_t pad, int64_t dilation, int64_t kernel, int64_t stride) {
   return (in + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
 }
@@ -192,7 +201,9 @@ int64_t OperatorProblem::out_width() const {
 int64_t OperatorProblem::depth() const {
   return conv.in_channels / conv.groups * conv.kernel_h * conv.kernel_w;
 }
-int64_t OperatorProblem::macs() const { return op == Op::kQuantize ? 0 : outputs() * depth(); }
+int64_t OperatorProblem::macs() const {
+  return op == Op::kLinear || op == Op::kConv2d ? outputs() * depth() : 0;
+}
 int64_t OperatorProblem::inputs() const { return batch * conv.in_channels * height * width; }
 int64_t OperatorProblem::outputs() const {
   return batch * conv.out_channels * out_height() * out_width();
@@ -211,8 +222,11 @@ OperatorProblem ParseProblem(const std::string& text) {
   } else if (op == "quantize") {
     p.op = OperatorProblem::Op::kQuantize;
     ParseQuantize(words, p);
+  } else if (op == "layernorm") {
+    p.op = OperatorProblem::Op::kLayerNorm;
+    ParseLayerNorm(words, p);
   } else {
-    words.Refuse(Cat("no operator '", op, "'; expected linear, conv2d or quantize"));
+    words.Refuse(Cat("no operator '", op, "'; expected linear, conv2d, quantize or layernorm"));
   }
   const kernels::ConvProblem& c = p.conv;
   if (c.x_zero_point != 0) p.text += Cat(" zero-point=", c.x_zero_point);

@@ -4,6 +4,7 @@
 //   conv2d NxCxHxW OC KHxKW          and stride=, pad=, dilation= (2, or 2x1 for H x W), groups=
 //   quantize NxCxHxW | MxK | N       float32 to uint8 codes and back; NCHW to NHWC where there are
 //                                    four dimensions
+//   layernorm MxN                    over rows of N
 //
 // linear and conv2d take zero-point=Z, of the uint8 input (0).
 #pragma once
@@ -16,12 +17,12 @@
 namespace octet {
 
 struct OperatorProblem {
-  enum class Op : uint8_t { kLinear, kConv2d, kQuantize };
+  enum class Op : uint8_t { kLinear, kConv2d, kQuantize, kLayerNorm };
   Op op = Op::kLinear;
   std::string text;  // canonical: parses to this problem again
   // A linear layer is a 1x1 convolution over an image of M x 1 pixels: the same bytes in NHWC.
   // quantize: batch, channels and image of the data; channels 1 where it has less than four
-  // dimensions.
+  // dimensions. layernorm: an image of M x N and one channel.
   int64_t batch = 1, height = 1, width = 1;
   kernels::ConvProblem conv;  // without weights and epilogue
 

@@ -62,6 +62,8 @@ TEST(OperatorProblem, SaysWhatIsWrong) {
       {"conv2d 1x8x9x9 8 3x3 stride=0", "is not S or SHxSW"},
       {"conv2d 1x8x9x9 8 3x3 speed=2", "unexpected 'speed=2'"},
       {"quantize 1x2x3", "three dimensions"},
+      {"layernorm 2x3x4", "has 3 numbers"},
+      {"layernorm 2x3 zero-point=1", "unexpected 'zero-point=1'"},
   };
   for (const auto& [text, message] : cases) {
     try {

@@ -22,6 +22,7 @@ struct BenchRow {
   std::string kernel;
   std::string missing;  // not empty: the row cannot run here, and why; nothing below is set
   PeakKind peak = PeakKind::kInt8;
+  double bytes = 0;  // read and written, where the operator has no multiply-adds to count
   std::function<void()> run;
   std::function<void()> verify;  // after a run; throws kCheckFailed
   int64_t packed_bytes = -1, scratch_bytes = -1;
@@ -34,6 +35,9 @@ using DataPtr = std::shared_ptr<const OperatorData>;
 [[nodiscard]] std::vector<BenchRow> LinearRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> ConvRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> QuantizeRows(const DataPtr& data);
+[[nodiscard]] std::vector<BenchRow> LayerNormRows(const DataPtr& data);
+// A yardstick: the C library's copy of so many bytes, in all threads.
+[[nodiscard]] BenchRow CopyRow(int64_t bytes);
 // oneDNN, which this program is linked with for its float operators: as it comes, and, where that
 // takes AMX, also the best of its implementations that does not.
 [[nodiscard]] std::vector<BenchRow> OneDnnRows(const DataPtr& data);

@@ -24,7 +24,7 @@ constexpr std::string_view kTorchInt[] = {
     "linear 128x768x3072",  "linear 128x3072x768",  "linear 512x768x768",
     "linear 512x768x3072",  "linear 512x3072x768",  "linear 512x2048x2048",
     "linear 512x2048x8192", "linear 512x8192x2048", "linear 128x12288x12288",
-    "quantize 512x12288",
+    "quantize 512x12288",   "layernorm 512x12288",  "layernorm 128x768",
 };
 
 constexpr std::string_view kResnet50[] = {
