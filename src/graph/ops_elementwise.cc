@@ -184,6 +184,7 @@ constexpr OpInfo kRows[] = {
     {"Softsign", "", 1, 1, InferSameAsFirst},
     {"Erf", "", 1, 1, InferSameAsFirst},
     {"Gelu", "", 1, 1, InferSameAsFirst},
+    {"Swish", "", 1, 1, InferSameAsFirst},
     {"Mish", "", 1, 1, InferSameAsFirst},
     {"Exp", "", 1, 1, InferSameAsFirst},
     {"Log", "", 1, 1, InferSameAsFirst},

@@ -1,6 +1,7 @@
-// The domain octet: INT8 operators that lowering makes. Their scales are attributes or further
-// inputs, which do not bear on shapes. The integer attribute output_dtype, a TensorProto number,
-// says the output's element type; without it that is the first input's.
+// The domain octet: INT8 operators that lowering makes, and what passes/fuse_float.h makes. Their
+// scales are attributes or further inputs, which do not bear on shapes. The integer attribute
+// output_dtype, a TensorProto number, says the output's element type; without it that is the first
+// input's.
 #include "graph/ops_context.h"
 
 namespace octet {
@@ -49,6 +50,22 @@ void InferQLookup(InferContext& c) {
   c.SetOutput(0, std::move(type));
 }
 
+// x, scale, zero_point? -> codes
+void InferQMap(InferContext& c) {
+  ValueType type = Input(c, 0);
+  type.dtype = c.has(2) ? Input(c, 2).dtype : DType::kUint8;
+  c.SetOutput(0, std::move(type));
+}
+
+// x, residual?, gamma, beta?, scale?, zero_point? -> y?, sum?, codes?
+void InferNorm(InferContext& c) {
+  ValueType type = Input(c, 0);
+  c.SetOutput(0, type);
+  c.SetOutput(1, type);
+  type.dtype = c.has(5) ? Input(c, 5).dtype : DType::kUint8;
+  c.SetOutput(2, std::move(type));
+}
+
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
@@ -56,6 +73,8 @@ constexpr OpInfo kRows[] = {
     {"QAveragePool", kOctet, 1, -1, InferQAveragePool},
     {"QGlobalAveragePool", kOctet, 1, -1, InferQGlobalAveragePool},
     {"QLookup", kOctet, 1, -1, InferQLookup},
+    {"QMap", kOctet, 2, 3, InferQMap},
+    {"Norm", kOctet, 3, 6, InferNorm},
 };
 
 }  // namespace

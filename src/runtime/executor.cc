@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "graph/ops.h"
+#include "passes/fuse_float.h"
 #include "runtime/ops.h"
 #include "runtime/plan.h"
 #include "runtime/plan_builder.h"
@@ -85,6 +86,8 @@ struct Executor::Impl {
              graph.value_count());
       }
     }
+    InferShapes(graph, false);
+    FuseFloat(graph, {options.taps.begin(), options.taps.end()});
     known = FoldConstants(graph);
   }
 

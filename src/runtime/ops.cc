@@ -35,6 +35,7 @@ constexpr OpRow kRows[] = {
     {"Softsign", "", MakeUnary},
     {"Erf", "", MakeUnary},
     {"Gelu", "", MakeUnary},
+    {"Swish", "", MakeUnary},
     {"Mish", "", MakeUnary},
     {"Exp", "", MakeUnary},
     {"Log", "", MakeUnary},
@@ -157,6 +158,8 @@ constexpr OpRow kRows[] = {
     {"QAveragePool", "octet", MakeQPool},
     {"QGlobalAveragePool", "octet", MakeQPool},
     {"QLookup", "octet", MakeQLookup, Inputs(1)},
+    {"QMap", "octet", MakeQMap, Inputs(1, 2)},
+    {"Norm", "octet", MakeNorm, Inputs(4, 5)},
 };
 
 }  // namespace

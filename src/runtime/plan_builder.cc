@@ -80,7 +80,10 @@ void Builder::WalkTypes() {
     const bool can = std::all_of(node.inputs.begin(), node.inputs.end(),
                                  [&](ValueId v) { return v == kNoValue || values_[At(v)].ready; });
     if (can && TypeNode(node)) {
-      if (!values_[At(node.outputs[0])].constant) nodes_.push_back(id);
+      const bool known = std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) {
+        return v == kNoValue || values_[At(v)].constant != nullptr;
+      });
+      if (!known) nodes_.push_back(id);
     } else {
       parts_.left.push_back(id);
     }
@@ -275,7 +278,9 @@ void Builder::EmitGroup(NodeId first, const FusedGroup* group) {
   step.info.node = graph_.node(last).name;
   step.info.op = node.domain.empty() ? node.op : node.domain + "." + node.op;
   for (size_t i = 0; i < step.fused; ++i) step.info.op += "+" + r.followers[i].op;
-  if (!r.outputs.empty()) step.info.shape = r.outputs[0].shape.ToString();
+  const auto shown = std::find_if(r.outputs.begin(), r.outputs.end(),
+                                  [](const OutputInfo& o) { return o.present; });
+  if (shown != r.outputs.end()) step.info.shape = shown->shape.ToString();
   if (!request_.explain) step.info.refused.clear();
 
   // Residuals of followers that were not taken are not read.

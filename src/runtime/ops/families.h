@@ -106,4 +106,8 @@ Step MakeQAdd(const StepRequest& r);
 Step MakeQPool(const StepRequest& r);
 Step MakeQLookup(const StepRequest& r);
 
+// fused.cc: domain octet, made by passes/fuse_float.h
+Step MakeNorm(const StepRequest& r);
+Step MakeQMap(const StepRequest& r);
+
 }  // namespace octet::ops

@@ -1,5 +1,7 @@
-// Normalizations and Softmax in float32. Sums are taken in double, each by one thread in a fixed
-// order.
+// Normalizations and Softmax in float32. LayerNorm and Softmax along rows are kernels::LayerNorm
+// and kernels::Softmax; the others take their sums in double, each by one thread in a fixed order.
+#include <octet/kernels.h>
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -198,27 +200,22 @@ Step MakeLayerNormalization(const StepRequest& r) {
     if (r.shape(i).elements() != row)
       FailStep(r, Cat("input ", i, " is ", r.shape(i).ToString(), ", expected ", row, " elements"));
   }
-  const auto epsilon = static_cast<double>(r.node->GetFloat("epsilon", 1e-5F));
-  Step step = NewStep(r, "octet:layer_norm");
-  const bool with_mean = r.outputs.size() > 1 && r.outputs[1].present;
-  const bool with_deviation = r.outputs.size() > 2 && r.outputs[2].present;
+  const float epsilon = r.node->GetFloat("epsilon", 1e-5F);
+  Step step = NewStep(r, "octet_layer_norm");
+  step.overwrites = 0;
   step.run = [=](const StepArgs& a) {
-    const float* scale = a.in<float>(1);
-    const float* bias = has_bias ? a.in<float>(2) : nullptr;
-    ParallelFor(rows, RowGrain(row), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float* from = a.in<float>(0) + i * row;
-        float* to = a.out<float>(0) + i * row;
-        const Moments m = MomentsOf(from, row);
-        const double inverse = 1.0 / std::sqrt(m.variance + epsilon);
-        for (int64_t k = 0; k < row; ++k) {
-          const auto normal = static_cast<float>((static_cast<double>(from[k]) - m.mean) * inverse);
-          to[k] = normal * scale[k] + (bias != nullptr ? bias[k] : 0.0F);
-        }
-        if (with_mean) a.out<float>(1)[i] = static_cast<float>(m.mean);
-        if (with_deviation) a.out<float>(2)[i] = static_cast<float>(inverse);
-      }
-    });
+    if (rows == 0 || row == 0) return;
+    kernels::LayerNormProblem p;
+    p.rows = rows;
+    p.n = row;
+    p.epsilon = epsilon;
+    p.x = a.in<float>(0);
+    p.gamma = a.in<float>(1);
+    p.beta = has_bias ? a.in<float>(2) : nullptr;
+    p.y = a.out<float>(0);
+    p.mean = a.outputs.size() > 1 ? a.out<float>(1) : nullptr;
+    p.inverse = a.outputs.size() > 2 ? a.out<float>(2) : nullptr;
+    kernels::LayerNorm(p);
   };
   return step;
 }
@@ -268,6 +265,13 @@ Step MakeSoftmax(const StepRequest& r) {
   const bool log = r.node->op == "LogSoftmax";
   Step step = NewStep(r, "octet:softmax");
   step.overwrites = 0;
+  if (inner == 1 && !log) {
+    step.info.kernel = "octet_softmax";
+    step.run = [=](const StepArgs& a) {
+      if (outer * size > 0) kernels::Softmax(a.in<float>(0), outer, size, a.out<float>(0));
+    };
+    return step;
+  }
   step.run = [=](const StepArgs& a) {
     ParallelFor(outer * inner, RowGrain(8 * size), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

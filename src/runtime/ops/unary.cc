@@ -1,14 +1,18 @@
 // Operators that map every element by itself. They run in whatever layout their input has, and over
-// it.
+// it. float32 Erf, Tanh, Sigmoid, Swish and Gelu are kernels::Map.
+#include <octet/kernels.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <type_traits>
 
 #include "base/parallel.h"
 #include "runtime/ops/dispatch.h"
 #include "runtime/ops/families.h"
+#include "runtime/ops/row_function.h"
 
 namespace octet::ops {
 namespace {
@@ -36,6 +40,9 @@ RangeFn<T> FloatFn(const Node& node) {
   };
   const T one = 1;
   if (op == "Sigmoid") return Map<T>([=](T x) { return one / (one + std::exp(-x)); });
+  if (op == "Swish") {
+    return Map<T>([=, a = alpha(1.0F)](T x) { return x / (one + std::exp(-a * x)); });
+  }
   if (op == "Tanh") return Map<T>([](T x) { return std::tanh(x); });
   if (op == "Exp") return Map<T>([](T x) { return std::exp(x); });
   if (op == "Log") return Map<T>([](T x) { return std::log(x); });
@@ -127,7 +134,28 @@ Step Elementwise(const StepRequest& r, std::string kernel, RangeFn<T> fn) {
 
 }  // namespace
 
+std::optional<kernels::Function> RowFunction(const Node& node) {
+  using kernels::Function;
+  if (!node.domain.empty()) return std::nullopt;
+  if (node.op == "Erf") return Function::kErf;
+  if (node.op == "Tanh") return Function::kTanh;
+  if (node.op == "Sigmoid") return Function::kSigmoid;
+  if (node.op == "Swish" && node.GetFloat("alpha", 1.0F) == 1.0F) return Function::kSilu;
+  if (node.op != "Gelu") return std::nullopt;
+  return node.GetString("approximate", "none") == "tanh" ? Function::kGeluTanh : Function::kGelu;
+}
+
 Step MakeUnary(const StepRequest& r) {
+  const auto function = r.dtype(0) == DType::kFloat32 ? RowFunction(*r.node) : std::nullopt;
+  if (function) {
+    Step step = NewStep(r, "octet_map");
+    step.input_layouts[0] = step.output_layouts[0] = r.inputs[0].layout;
+    step.overwrites = 0;
+    step.run = [f = *function, n = r.shape(0).elements()](const StepArgs& a) {
+      kernels::Map(f, a.in<float>(0), n, a.out<float>(0));
+    };
+    return step;
+  }
   return WithNumber(r, r.dtype(0), [&](auto zero) {
     using T = decltype(zero);
     RangeFn<T> fn = NumberFn<T>(*r.node);

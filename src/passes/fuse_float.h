@@ -1,0 +1,33 @@
+// Chains of float operators that exporters write out become one operator each, and normalization
+// takes in the addition before it and the quantizer behind it. For running, not for files: the
+// executor applies it to its own copy of a graph (ids of values that remain stay valid).
+//
+// Recognised, where nobody else reads what lies between:
+//   x / sqrt 2 -> Erf -> + 1, times x and 1/2 in any order       -> Gelu
+//   the same by Tanh of sqrt(2 / pi) (x + 0.044715 x^3)          -> Gelu, approximate = "tanh"
+//   x Sigmoid(x)                                                 -> Swish (ai.onnx 24)
+//   ReduceMean, Sub, Pow | Mul, ReduceMean, Add, Sqrt, Div, Mul, Add over the last axis
+//                                                                -> LayerNormalization
+//   the same without the mean, with or without Add               -> octet.Norm, rms = 1
+//   Add of equal shapes -> LayerNormalization -> QuantizeLinear  -> octet.Norm
+//   Gelu, Swish, Sigmoid, Tanh, Erf -> QuantizeLinear            -> octet.QMap
+//
+// Operators made in domain octet:
+//   octet.Norm  inputs 0 x, 1 residual?, 2 gamma, 3 beta?, 4 scale?, 5 zero_point? (8-bit);
+//               outputs 0 y?, 1 sum = x + residual?, 2 codes of y?; attributes epsilon, rms;
+//               kernels::LayerNorm over the last axis
+//   octet.QMap  inputs 0 x, 1 scale, 2 zero_point?; output codes; attribute function (Erf, Tanh,
+//               Sigmoid, Swish, Gelu) and the function's own; kernels::Map
+#pragma once
+
+#include <set>
+
+#include "graph/graph.h"
+
+namespace octet {
+
+// `kept`: values that must still be computed besides the graph's outputs. Returns how many
+// operators were made.
+int FuseFloat(Graph& graph, const std::set<ValueId>& kept = {});
+
+}  // namespace octet

@@ -1,0 +1,187 @@
+#include "passes/fuse_float.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "graph/graph_builder.h"
+
+namespace octet {
+namespace {
+
+using ::testing::UnorderedElementsAre;
+
+std::vector<std::string> Ops(const Graph& g) {
+  std::vector<std::string> ops;
+  for (NodeId id : g.TopologicalOrder()) {
+    const Node& n = g.node(id);
+    ops.push_back(n.domain.empty() ? n.op : n.domain + "." + n.op);
+  }
+  return ops;
+}
+
+const Shape kShape{2, 3, 4};
+
+ValueId Scalar(GraphBuilder& b, const std::string& name, float v) {
+  return b.Constant(name, {}, {v});
+}
+ValueId Two(GraphBuilder& b, const std::string& op, const std::string& name, ValueId x, ValueId y) {
+  return b.Op(op, name, {x, y}, kShape);
+}
+
+enum class Form { kHalfLast, kHalfFirst, kHalfOnErf };
+
+// x -> GELU as exporters write it -> Relu; what lies between is named gelu/*.
+GraphBuilder Gelu(Form form, bool divides, bool tanh = false) {
+  GraphBuilder b;
+  const ValueId x = b.Input("x", kShape);
+  ValueId f = kNoValue;
+  if (tanh) {
+    const ValueId cube = Two(b, "Pow", "cube", x, Scalar(b, "three", 3));
+    const ValueId scaled = Two(b, "Mul", "scaled", Scalar(b, "c", 0.044715F), cube);
+    const ValueId sum = b.Add("sum", x, scaled);
+    f = b.Like("Tanh", "f", Two(b, "Mul", "inner", sum, Scalar(b, "k", 0.7978846F)));
+  } else {
+    f = b.Like("Erf", "f",
+               divides ? Two(b, "Div", "inner", x, Scalar(b, "k", 1.4142135F))
+                       : Two(b, "Mul", "inner", x, Scalar(b, "k", 0.70710677F)));
+  }
+  const ValueId u = Two(b, "Add", "u", f, Scalar(b, "one", 1));
+  const ValueId half = Scalar(b, "half", 0.5F);
+  ValueId y = kNoValue;
+  if (form == Form::kHalfLast) y = Two(b, "Mul", "y", Two(b, "Mul", "p", x, u), half);
+  if (form == Form::kHalfFirst) y = Two(b, "Mul", "y", Two(b, "Mul", "p", half, x), u);
+  if (form == Form::kHalfOnErf) y = Two(b, "Mul", "y", x, Two(b, "Mul", "p", u, half));
+  b.Output(b.Like("Relu", "relu", y));
+  return b;
+}
+
+TEST(FuseFloat, GeluInEveryForm) {
+  for (const Form form : {Form::kHalfLast, Form::kHalfFirst, Form::kHalfOnErf})
+    for (int kind = 0; kind < 3; ++kind) {
+      GraphBuilder b = Gelu(form, kind == 0, kind == 2);
+      EXPECT_EQ(FuseFloat(b.graph()), 1);
+      EXPECT_THAT(Ops(b.graph()), UnorderedElementsAre("Gelu", "Relu"));
+      const Node& gelu = b.graph().node(b.graph().FindNode("y"));
+      EXPECT_EQ(gelu.GetString("approximate", "none"), kind == 2 ? "tanh" : "none");
+      EXPECT_EQ(b.graph().value(gelu.outputs[0]).name, "y");
+      EXPECT_EQ(b.graph().value(gelu.inputs[0]).name, "x");
+    }
+}
+
+TEST(FuseFloat, LeavesWhatIsSeenAndWhatIsAlmostGelu) {
+  for (const char* seen : {"inner", "f", "u", "p"}) {
+    GraphBuilder b = Gelu(Form::kHalfLast, true);
+    EXPECT_EQ(FuseFloat(b.graph(), {b.graph().Find(seen)}), 0) << seen;
+    GraphBuilder read = Gelu(Form::kHalfLast, true);
+    read.Output(read.Like("Neg", "neg", read.graph().Find(seen)));
+    EXPECT_EQ(FuseFloat(read.graph()), 0) << seen;
+  }
+  GraphBuilder b = Gelu(Form::kHalfLast, true);
+  b.graph().value(b.graph().Find("half")).constant =
+      std::make_shared<const Tensor>(Tensor::Scalar(0.25F));
+  EXPECT_EQ(FuseFloat(b.graph()), 0);
+}
+
+TEST(FuseFloat, Swish) {
+  GraphBuilder b;
+  const ValueId x = b.Input("x", kShape);
+  b.Output(Two(b, "Mul", "y", b.Like("Sigmoid", "s", x), x));
+  EXPECT_EQ(FuseFloat(b.graph()), 1);
+  EXPECT_THAT(Ops(b.graph()), UnorderedElementsAre("Swish"));
+}
+
+ValueId MeanOf(GraphBuilder& b, const std::string& name, ValueId x) {
+  return b.Op("ReduceMean", name, {x}, {2, 3, 1}, {{"axes", std::vector<int64_t>{-1}}});
+}
+
+// centred: LayerNorm; else RMSNorm as Llama's exporter writes it.
+ValueId Norm(GraphBuilder& b, ValueId x, bool centred, int64_t axis_of_variance = -1) {
+  const ValueId d = centred ? b.Op("Sub", "d", {x, MeanOf(b, "mean", x)}, kShape) : x;
+  const ValueId square = Two(b, "Pow", "square", d, Scalar(b, "two", 2));
+  const ValueId variance = b.Op("ReduceMean", "variance", {square}, {2, 3, 1},
+                                {{"axes", std::vector<int64_t>{axis_of_variance}}});
+  const ValueId root =
+      b.Op("Sqrt", "root", {b.Op("Add", "shifted", {variance, Scalar(b, "eps", 1e-6F)}, {2, 3, 1})},
+           {2, 3, 1});
+  const ValueId normal =
+      centred
+          ? b.Op("Div", "normal", {d, root}, kShape)
+          : b.Op("Mul", "normal", {x, b.Op("Reciprocal", "inverse", {root}, {2, 3, 1})}, kShape);
+  const ValueId scaled = Two(b, "Mul", "scaled", normal, b.Constant("gamma", {4}, {1, 2, 3, 4}));
+  return centred ? b.Add("norm", scaled, b.Constant("beta", {4}, {1, 2, 3, 4})) : scaled;
+}
+
+TEST(FuseFloat, LayerNormChain) {
+  GraphBuilder b;
+  b.Output(Norm(b, b.Input("x", kShape), true));
+  EXPECT_EQ(FuseFloat(b.graph()), 1);
+  ASSERT_THAT(Ops(b.graph()), UnorderedElementsAre("LayerNormalization"));
+  const Node& n = b.graph().node(b.graph().TopologicalOrder()[0]);
+  EXPECT_EQ(n.GetFloat("epsilon", 0), 1e-6F);
+  EXPECT_EQ(b.graph().value(n.inputs[2]).name, "beta");
+}
+
+TEST(FuseFloat, RmsNormChain) {
+  GraphBuilder b;
+  b.Output(Norm(b, b.Input("x", kShape), false));
+  EXPECT_EQ(FuseFloat(b.graph()), 1);
+  EXPECT_THAT(Ops(b.graph()), UnorderedElementsAre("octet.Norm"));
+}
+
+TEST(FuseFloat, NotOverAnotherAxis) {
+  GraphBuilder b;
+  b.Output(Norm(b, b.Input("x", kShape), true, 1));
+  EXPECT_EQ(FuseFloat(b.graph()), 0);
+}
+
+// Add -> LayerNormalization -> {QuantizeLinear, Relu if `float_too`}; the sum is read if `sum_too`.
+GraphBuilder Block(bool float_too, bool sum_too) {
+  GraphBuilder b;
+  const ValueId sum = b.Add("sum", b.Input("x", kShape), b.Input("r", kShape));
+  const ValueId y =
+      b.Op("LayerNormalization", "norm",
+           {sum, b.Constant("g", {4}, {1, 1, 1, 1}), b.Constant("b", {4}, {0, 0, 0, 0})}, kShape);
+  const ValueId zero =
+      b.graph().AddConstant("zero", Tensor::Of<uint8_t>(Shape{}, std::vector<uint8_t>{128}));
+  const ValueId codes = b.graph().AddValue("codes", ValueType::Of(DType::kUint8, kShape));
+  b.graph().AddOp("QuantizeLinear", {y, Scalar(b, "scale", 0.1F), zero}, {codes}, {}, "q");
+  b.Output(codes);
+  if (float_too) b.Output(b.Like("Relu", "relu", y));
+  if (sum_too) b.Output(b.Like("Neg", "neg", sum));
+  return b;
+}
+
+TEST(FuseFloat, NormTakesInAdditionAndQuantizer) {
+  for (const bool float_too : {false, true})
+    for (const bool sum_too : {false, true}) {
+      GraphBuilder b = Block(float_too, sum_too);
+      EXPECT_EQ(FuseFloat(b.graph()), 1);
+      b.graph().Verify("after fusing");
+      const Node& n = b.graph().node(b.graph().FindNode("norm"));
+      EXPECT_TRUE(n.Is("Norm", "octet"));
+      ASSERT_EQ(n.outputs.size(), 3U);
+      EXPECT_EQ(n.outputs[0] != kNoValue, float_too);
+      EXPECT_EQ(n.outputs[1] != kNoValue, sum_too);
+      EXPECT_EQ(b.graph().value(n.outputs[2]).name, "codes");
+      EXPECT_EQ(n.inputs.size(), 6U);
+    }
+}
+
+TEST(FuseFloat, KeepsTappedValues) {
+  GraphBuilder b = Block(false, false);
+  EXPECT_EQ(FuseFloat(b.graph(), {b.graph().Find("sum"), b.graph().Find("norm")}), 1);
+  const Node& n = b.graph().node(b.graph().FindNode("norm"));
+  EXPECT_EQ(b.graph().value(n.outputs[0]).name, "norm");
+  EXPECT_EQ(b.graph().value(n.outputs[1]).name, "sum");
+}
+
+TEST(FuseFloat, AnAdditionThatBroadcastsStays) {
+  GraphBuilder b;
+  const ValueId sum = b.Op("Add", "sum", {b.Input("x", kShape), b.Input("r", {1, 3, 4})}, kShape);
+  b.Output(b.Op("LayerNormalization", "norm", {sum, b.Constant("g", {4}, {1, 1, 1, 1})}, kShape));
+  EXPECT_EQ(FuseFloat(b.graph()), 0);
+}
+
+}  // namespace
+}  // namespace octet
