@@ -23,7 +23,6 @@ namespace {
 
 constexpr int64_t kStep = 64;  // bytes of K
 constexpr int kRows = 16;      // rows of a tile
-constexpr uint32_t kAllRows = 0xffff;
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kMaxTiles = 64;  // row tiles prepared at once
 
@@ -35,13 +34,14 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// Sixteen rows of A lda apart, and which of them are rows of y: bit i of `real`, the first of them
-// row `row` of y, the others after it.
+// Sixteen rows of A lda apart, the first `rows` of them real, and the row of y that each makes.
+// What lies between two runs makes the row after it, which is stored later: in order, every row of
+// y is right in the end.
 struct RowTile {
   const uint8_t* a;
   int64_t lda;
-  int64_t row;
-  uint32_t real;
+  int rows;
+  int32_t y[kRows];
 };
 
 // K of every row of A.
@@ -133,21 +133,21 @@ struct Column {
 // What an epilogue does; known for a whole call.
 enum Store { kWide, kCodes, kCodesClamped, kCodesWithResidual };
 
-// Codes of 4 / NT rows, those at `index` of the sums, `rows` of them real, to rows `row`... of y.
+// Codes of rows [i, i + 4 / NT) of a tile, `rows` of them real.
 template <int NT, Store S>
-OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const int32_t* sums,
-                             const int* index, int64_t row, int rows) {
+OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
+                             const int32_t* sums, int i, int rows) {
   const EpilogueArgs& e = d.epilogue;
   const int64_t c = column.c, n = column.n;
   __m512i codes[4];
   OCTET_UNROLL
   for (int j = 0; j < 4; ++j) {
-    const int i = j / NT, v = j % NT;
-    const Acc acc = LoadSums(sums + (index[i] * NT + v) * 16);
+    const int k = i + j / NT, v = j % NT;
+    const Acc acc = LoadSums(sums + (k * NT + v) * 16);
     if (S == kCodesWithResidual) {
-      const uint8_t* r = d.r + (row + (i < rows ? i : 0)) * d.r_stride + c + v * 16;
-      codes[j] =
-          RequantizeAdd(e, acc, column.multiplier[v], _mm_maskz_loadu_epi8(Mask16(n - v * 16), r));
+      const uint8_t* r = d.r + tile.y[k] * d.r_stride + c + v * 16;
+      codes[j] = RequantizeAdd(e, acc, column.multiplier[v],
+                               _mm_maskz_loadu_epi8(Mask16(k - i < rows ? n - v * 16 : 0), r));
     } else if (S == kCodesClamped) {
       codes[j] = Requantize(acc, column.multiplier[v]);
     } else {
@@ -157,64 +157,47 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
   const __m512i packed = _mm512_permutexvar_epi32(
       PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], column.zero));
   const __m512i bounded = Bound(packed, column.lo, column.hi, column.flip);
-  uint8_t* y = d.y + row * d.y_stride + c;
+  uint8_t* y = d.y + c;
   if constexpr (NT == 2) {
     const auto some = static_cast<__mmask32>(Mask64(n));
-    _mm256_mask_storeu_epi8(y, some, _mm512_castsi512_si256(bounded));
+    _mm256_mask_storeu_epi8(y + tile.y[i] * d.y_stride, some, _mm512_castsi512_si256(bounded));
     if (rows > 1)
-      _mm256_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
+      _mm256_mask_storeu_epi8(y + tile.y[i + 1] * d.y_stride, some,
+                              _mm512_extracti64x4_epi64(bounded, 1));
   } else {
     const __mmask16 some = Mask16(n);
-    _mm_mask_storeu_epi8(y, some, _mm512_castsi512_si128(bounded));
-    if (rows > 1) _mm_mask_storeu_epi8(y + d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 1));
+    _mm_mask_storeu_epi8(y + tile.y[i] * d.y_stride, some, _mm512_castsi512_si128(bounded));
+    if (rows > 1)
+      _mm_mask_storeu_epi8(y + tile.y[i + 1] * d.y_stride, some,
+                           _mm512_extracti32x4_epi32(bounded, 1));
     if (rows > 2)
-      _mm_mask_storeu_epi8(y + 2 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
+      _mm_mask_storeu_epi8(y + tile.y[i + 2] * d.y_stride, some,
+                           _mm512_extracti32x4_epi32(bounded, 2));
     if (rows > 3)
-      _mm_mask_storeu_epi8(y + 3 * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
+      _mm_mask_storeu_epi8(y + tile.y[i + 3] * d.y_stride, some,
+                           _mm512_extracti32x4_epi32(bounded, 3));
   }
 }
 
-// Stores the real rows of a tile's sums.
-template <int NT, Store S>
-void StoreSomeRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
-                   const int32_t* sums) {
-  int64_t row = tile.row;
-  uint32_t real = tile.real;
-  if (S == kWide) {
-    for (; real != 0; real &= real - 1, ++row) {
-      for (int v = 0; v < NT; ++v) {
-        StoreWide(d.epilogue, LoadSums(sums + (__builtin_ctz(real) * NT + v) * 16),
-                  column.c + v * 16, Mask16(column.n - v * 16), d.y + row * d.y_stride);
-      }
-    }
-    return;
-  }
-  constexpr int kPacked = 4 / NT;
-  while (real != 0) {
-    int index[kPacked], rows = 0;
-    for (int j = 0; j < kPacked; ++j) {
-      index[j] = real != 0 ? __builtin_ctz(real) : index[0];
-      rows += real != 0 ? 1 : 0;
-      real &= real - 1;
-    }
-    StoreCodes<NT, S>(d, column, sums, index, row, rows);
-    row += kPacked;
-  }
-}
-
-// Half H of a tile's rows, where all are real; else H = 0 stands for both.
+// The rows of a tile's sums in half H of it.
 template <int H, int NT, Store S>
 OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
                             const int32_t* sums) {
-  if (S == kWide || tile.real != kAllRows) {
-    if (H == 0) StoreSomeRows<NT, S>(d, column, tile, sums);
-    return;
-  }
-  constexpr int kPacked = 4 / NT;
-  OCTET_UNROLL
-  for (int i = H * kRows / 2; i < (H + 1) * kRows / 2; i += kPacked) {
-    const int index[4] = {i, i + 1, i + 2, i + 3};
-    StoreCodes<NT, S>(d, column, sums, index, tile.row + i, kPacked);
+  constexpr int kPacked = 4 / NT, kBegin = H * kRows / 2, kEnd = kBegin + kRows / 2;
+  if (S == kWide) {
+    for (int i = kBegin; i < kEnd && i < tile.rows; ++i) {
+      for (int v = 0; v < NT; ++v) {
+        StoreWide(d.epilogue, LoadSums(sums + (i * NT + v) * 16), column.c + v * 16,
+                  Mask16(column.n - v * 16), d.y + tile.y[i] * d.y_stride);
+      }
+    }
+  } else if (tile.rows == kRows) {
+    OCTET_UNROLL
+    for (int i = kBegin; i < kEnd; i += kPacked)
+      StoreCodes<NT, S>(d, column, tile, sums, i, kPacked);
+  } else {
+    for (int i = kBegin; i < kEnd && i < tile.rows; i += kPacked)
+      StoreCodes<NT, S>(d, column, tile, sums, i, tile.rows - i);
   }
 }
 
@@ -315,62 +298,49 @@ class Walk {
   // Sixteen rows of a run at a time; the last tile of a run starts early enough to be whole.
   void AlongRuns(int64_t runs) {
     for (int64_t r = 0; r < runs; ++r) {
-      for (int64_t i = 0; i < d_.run; i += kRows) {
-        const int64_t early = d_.run - i < kRows ? kRows - (d_.run - i) : 0;
-        Place(r * d_.pitch + i - early, r * d_.run + i, kAllRows << early & kAllRows);
-      }
+      for (int64_t i = 0; i < d_.run; i += kRows)
+        Place(r * d_.pitch + (i + kRows <= d_.run ? i : d_.run - kRows), kRows);
     }
   }
 
   // Sixteen pixels at a time, whatever row of the image they are in; the last tile starts early.
   void AcrossRuns() {
-    int64_t row = 0, left = d_.run;  // of y; of this run, negative in the gap
-    for (int64_t p = 0; p < pixels_; p += kRows) {
-      const int64_t early = pixels_ - p < kRows && pixels_ >= kRows ? kRows - (pixels_ - p) : 0;
-      uint32_t real = 0;
-      const int64_t first = row;
-      for (int64_t i = early; i < kRows && p + i - early < pixels_; ++i) {
-        if (left > 0) {
-          real |= 1u << i;
-          ++row;
-        }
-        if (--left == d_.run - d_.pitch) left = d_.run;
-      }
-      if (real != 0) Place(p - early, first, real);
+    if (pixels_ < kRows) {
+      Place(0, static_cast<int>(pixels_));
+      return;
     }
+    for (int64_t p = 0; p < pixels_; p += kRows)
+      Place(p + kRows <= pixels_ ? p : pixels_ - kRows, kRows);
   }
 
-  void Place(int64_t pixel, int64_t row, uint32_t real) {
-    if (Readable(pixel)) {
-      Push({Pixel(d_, pixel), d_.lda, row, real});
-    } else {
-      PushCopied(row, __builtin_popcount(real));
+  void Place(int64_t pixel, int rows) {
+    RowTile tile{Pixel(d_, pixel), d_.lda, rows, {}};
+    const int64_t run = pixel / d_.pitch, in_run = pixel % d_.pitch;
+    int64_t y = run * d_.run + (in_run < d_.run ? in_run : d_.run), left = d_.run - in_run;
+    for (int i = 0; i < rows; ++i) {
+      tile.y[i] = static_cast<int32_t>(y);
+      y += left > 0 ? 1 : 0;
+      if (--left == d_.run - d_.pitch) left = d_.run;
     }
+    if (!Readable(pixel)) Copy(pixel, &tile);
+    tiles_[count_++] = tile;
+    if (count_ == kMaxTiles) Flush();
   }
 
   // Of one piece per row: dispatch sees to it that others are readable. Rows a multiple of 1 KiB
   // apart would share few sets of L1: 64 bytes more.
-  void PushCopied(int64_t row, int64_t rows) {
+  void Copy(int64_t pixel, RowTile* tile) {
     if (copied_ == 2) Flush();
     const int64_t lda = piece_ + kStep;
     uint8_t* to = d_.scratch + copied_ * kRows * lda;
     ++copied_;
-    int64_t p = row / d_.run * d_.pitch + row % d_.run, left = d_.run - row % d_.run;
-    for (int64_t i = 0; i < rows; ++i) {
-      memcpy(to + i * lda, Pixel(d_, p) + d_.tap_offset[0], static_cast<size_t>(d_.kc));
-      ++p;
-      if (--left == 0) {
-        left = d_.run;
-        p += d_.pitch - d_.run;
-      }
+    for (int i = 0; i < tile->rows; ++i) {
+      memcpy(to + i * lda, Pixel(d_, pixel + i) + d_.tap_offset[0], static_cast<size_t>(d_.kc));
     }
-    Push({to - d_.tap_offset[0], lda, row, (1u << rows) - 1});
+    tile->a = to - d_.tap_offset[0];
+    tile->lda = lda;
   }
 
-  void Push(const RowTile& tile) {
-    tiles_[count_++] = tile;
-    if (count_ == kMaxTiles) Flush();
-  }
   void Flush() {
     if (count_ != 0) {
       const Steps steps{d_.taps, piece_ / kStep, d_.tap_offset};
