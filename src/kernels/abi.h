@@ -23,7 +23,8 @@ struct EpilogueArgs {
   const uint8_t* lo;        // bounds of unsigned codes, kStoreCodes
   const uint8_t* hi;
   EpilogueOutput output;
-  bool small;  // |multiplier| <= 0.5 throughout: float(acc) * multiplier converts to int32
+  // No number that is rounded to a code leaves int32, so none need be clamped before.
+  bool small;
   int32_t y_zero_point;  // of unsigned codes, [0, 255]
   uint8_t y_flip;        // 0x80 where int8 is stored, else 0
   float float_lo, float_hi;

@@ -111,6 +111,10 @@ struct Column {
   int64_t c, n;
   __m512i zero, flip, lo, hi;
   __m512 multiplier[NT];
+  // Of the residual.
+  __m256i r_flip;
+  __m512i r_zero;
+  __m512 r_ratio, mid_lo, mid_hi, mid_ratio;
 
   Column(const EpilogueArgs& e, int64_t channel, int64_t count)
       : c(channel),
@@ -118,7 +122,13 @@ struct Column {
         zero(Zero16(e)),
         flip(Flip(e)),
         lo(Twice(e.lo + c)),
-        hi(Twice(e.hi + c)) {
+        hi(Twice(e.hi + c)),
+        r_flip(_mm256_set1_epi8(static_cast<char>(e.r_flip))),
+        r_zero(_mm512_set1_epi32(e.r_zero_point)),
+        r_ratio(_mm512_set1_ps(e.r_ratio)),
+        mid_lo(_mm512_set1_ps(e.mid_lo)),
+        mid_hi(_mm512_set1_ps(e.mid_hi)),
+        mid_ratio(_mm512_set1_ps(e.mid_ratio)) {
     for (int v = 0; v < NT; ++v) multiplier[v] = _mm512_loadu_ps(e.multiplier + c + v * 16);
   }
 
@@ -131,7 +141,20 @@ struct Column {
 };
 
 // What an epilogue does; known for a whole call.
-enum Store { kWide, kCodes, kCodesClamped, kCodesWithResidual };
+enum Store { kWide, kCodes, kCodesClamped, kCodesOnMid, kCodesWithResidual };
+
+// Residual on middle codes, where all is small: RequantizeAdd with its constants in registers. r:
+// the codes' vector v of a row's NT.
+template <int NT>
+OCTET_INLINE __m512i AddToMidCode(const Column<NT>& k, Acc acc, int v, __m256i r) {
+  __m512 mid = _mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), k.multiplier[v]);
+  mid = ClampPs(mid, k.mid_lo, k.mid_hi);
+  mid = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(mid)), k.mid_ratio);
+  const __m128i half = v == 0 ? _mm256_castsi256_si128(r) : _mm256_extracti128_si256(r, 1);
+  const __m512i codes = _mm512_sub_epi32(_mm512_cvtepu8_epi32(half), k.r_zero);
+  return _mm512_cvtps_epi32(
+      _mm512_add_ps(mid, _mm512_mul_ps(_mm512_cvtepi32_ps(codes), k.r_ratio)));
+}
 
 // Codes of rows [i, i + 4 / NT) of a tile, `rows` of them real.
 template <int NT, Store S>
@@ -139,6 +162,15 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
                              const int32_t* sums, int i, int rows) {
   const EpilogueArgs& e = d.epilogue;
   const int64_t c = column.c, n = column.n;
+  __m256i residual[4 / NT];
+  if (S == kCodesOnMid) {
+    const auto some = static_cast<__mmask32>(Mask64(n < NT * 16 ? n : NT * 16));
+    OCTET_UNROLL
+    for (int k = 0; k < 4 / NT; ++k) {
+      const uint8_t* r = d.r + tile.y[i + (k < rows ? k : 0)] * d.r_stride + c;
+      residual[k] = _mm256_xor_si256(_mm256_maskz_loadu_epi8(some, r), column.r_flip);
+    }
+  }
   __m512i codes[4];
   OCTET_UNROLL
   for (int j = 0; j < 4; ++j) {
@@ -148,6 +180,8 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
       const uint8_t* r = d.r + tile.y[k] * d.r_stride + c + v * 16;
       codes[j] = RequantizeAdd(e, acc, column.multiplier[v],
                                _mm_maskz_loadu_epi8(Mask16(k - i < rows ? n - v * 16 : 0), r));
+    } else if (S == kCodesOnMid) {
+      codes[j] = AddToMidCode<NT>(column, acc, v, residual[j / NT]);
     } else if (S == kCodesClamped) {
       codes[j] = Requantize(acc, column.multiplier[v]);
     } else {
@@ -347,6 +381,8 @@ class Walk {
       const EpilogueArgs& e = d_.epilogue;
       if (e.output != kStoreCodes) {
         AllColumns<kWide>(d_, tiles_, count_, steps);
+      } else if (e.residual == kResidualOnMidCodes && e.small) {
+        AllColumns<kCodesOnMid>(d_, tiles_, count_, steps);
       } else if (e.residual != kNoResidual) {
         AllColumns<kCodesWithResidual>(d_, tiles_, count_, steps);
       } else if (e.small) {

@@ -76,19 +76,28 @@ OCTET_INLINE __m512i RequantizeSmall(Acc acc, __m512 multiplier) {
   return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), multiplier));
 }
 
-// With a residual: r holds 16 residual codes.
-OCTET_INLINE __m512i RequantizeAdd(const EpilogueArgs& e, Acc acc, __m512 multiplier, __m128i r) {
+// float(r - r_zero_point) * r_ratio of 16 residual codes.
+OCTET_INLINE __m512 ResidualOf(const EpilogueArgs& e, __m128i r) {
+  const __m512i codes =
+      _mm512_cvtepu8_epi32(_mm_xor_si128(r, _mm_set1_epi8(static_cast<char>(e.r_flip))));
+  return _mm512_mul_ps(
+      _mm512_cvtepi32_ps(_mm512_sub_epi32(codes, _mm512_set1_epi32(e.r_zero_point))),
+      _mm512_set1_ps(e.r_ratio));
+}
+
+// The sum that a residual joins: float(acc) * multiplier, or what its middle code stands for.
+OCTET_INLINE __m512 BeforeResidual(const EpilogueArgs& e, Acc acc, __m512 multiplier) {
   __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), multiplier);
   if (e.residual == kResidualOnMidCodes) {
     v = ClampPs(v, _mm512_set1_ps(e.mid_lo), _mm512_set1_ps(e.mid_hi));
     v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtps_epi32(v)), _mm512_set1_ps(e.mid_ratio));
   }
-  const __m512i codes =
-      _mm512_cvtepu8_epi32(_mm_xor_si128(r, _mm_set1_epi8(static_cast<char>(e.r_flip))));
-  const __m512 fr =
-      _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(codes, _mm512_set1_epi32(e.r_zero_point))),
-                    _mm512_set1_ps(e.r_ratio));
-  return RoundToCode(_mm512_add_ps(v, fr));
+  return v;
+}
+
+// With a residual: r holds 16 residual codes.
+OCTET_INLINE __m512i RequantizeAdd(const EpilogueArgs& e, Acc acc, __m512 multiplier, __m128i r) {
+  return RoundToCode(_mm512_add_ps(BeforeResidual(e, acc, multiplier), ResidualOf(e, r)));
 }
 
 // The zero point as PackCodes takes it. Made once per tile: a store of bytes may alias the

@@ -191,6 +191,13 @@ PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weigh
   args_.mid_lo = static_cast<float>(r.mid_lo - r.mid_zero_point);
   args_.mid_hi = static_cast<float>(r.mid_hi - r.mid_zero_point);
   args_.mid_ratio = r.mid_ratio;
+  // |acc| <= 2^31, codes less their zero point are below 2^8, and every limit leaves a bit spare.
+  float largest = 0.0F;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(multiplier[i]));
+  const float added = r.present ? 256.0F * std::abs(r.ratio) : 0.0F;
+  args_.small = args_.residual == kResidualOnMidCodes
+                    ? added + 256.0F * std::abs(r.mid_ratio) < 0x1p30F
+                    : largest <= 0.25F && added < 0x1p30F;
 }
 
 }  // namespace octet::kernels

@@ -101,6 +101,15 @@ void MaxPool(const PoolProblem& p, int64_t batch, int64_t height, int64_t width,
   const KernelInfo& kernel = Select(Op::MaxPixels);
   const int64_t count = p.kernel_h * p.kernel_w;
   const int64_t row_work = g.out_width * count * channels;
+  // Short windows repeat a pixel: the maximum stays the same.
+  std::vector<int64_t> columns(static_cast<size_t>(g.out_width * p.kernel_w));
+  for (int64_t ox = 0; ox < g.out_width; ++ox) {
+    const Window h = At(ox, width, p.kernel_w, p.stride_w, p.pad_left, p.pad_right);
+    for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
+      columns[static_cast<size_t>(ox * p.kernel_w + kx)] =
+          std::min(h.first + kx, h.last - 1) * channels;
+    }
+  }
   ParallelFor(
       batch * g.out_height, std::max<int64_t>(1, kGrain / row_work),
       [&](int64_t begin, int64_t end) {
@@ -110,16 +119,12 @@ void MaxPool(const PoolProblem& p, int64_t batch, int64_t height, int64_t width,
               static_cast<const uint8_t*>(x) + row / g.out_height * height * width * channels;
           const Window v =
               At(row % g.out_height, height, p.kernel_h, p.stride_h, p.pad_top, p.pad_bottom);
-          size_t at = 0;
-          // Short windows repeat a pixel: the maximum stays the same.
-          for (int64_t ox = 0; ox < g.out_width; ++ox) {
-            const Window h = At(ox, width, p.kernel_w, p.stride_w, p.pad_left, p.pad_right);
-            for (int64_t ky = 0; ky < p.kernel_h; ++ky)
-              for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
-                const int64_t iy = std::min(v.first + ky, v.last - 1),
-                              ix = std::min(h.first + kx, h.last - 1);
-                pixels[at++] = image + (iy * width + ix) * channels;
-              }
+          for (int64_t ky = 0; ky < p.kernel_h; ++ky) {
+            const uint8_t* line = image + std::min(v.first + ky, v.last - 1) * width * channels;
+            const uint8_t** out = pixels.data() + ky * p.kernel_w;
+            const int64_t* column = columns.data();
+            for (int64_t ox = 0; ox < g.out_width; ++ox, out += count)
+              for (int64_t kx = 0; kx < p.kernel_w; ++kx) out[kx] = line + *column++;
           }
           const auto flip = static_cast<uint8_t>(p.type == CodeType::kInt8 ? 0x80 : 0);
           Call(kernel, MaxPixelsArgs{pixels.data(), g.out_width, count, channels, flip,

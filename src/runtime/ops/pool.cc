@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <type_traits>
 
 #include "base/parallel.h"
 #include "graph/conv_geometry.h"
+#include "runtime/ops/codes.h"
 #include "runtime/ops/dispatch.h"
 #include "runtime/ops/families.h"
 
@@ -226,10 +228,34 @@ Step MaxStep(const StepRequest& r, const Windows& w) {
   });
 }
 
+// Images of codes, channels last: the pixel kernels. Empty where the node is not one for them.
+std::optional<Step> MaxOfCodes(const StepRequest& r, const ConvGeometry& g) {
+  const bool codes = r.dtype(0) == DType::kUint8 || r.dtype(0) == DType::kInt8;
+  const bool indices = r.outputs.size() > 1 && r.outputs[1].present;
+  if (!codes || indices || g.spatial != 2 || r.inputs[0].layout != Layout::kChannelsLast) return {};
+  kernels::PoolProblem p;
+  for (size_t i = 0; i < 2; ++i) {
+    const WindowAxis& a = g.axes[i];
+    if (a.dilation != 1 || a.pad_begin >= a.kernel || a.pad_end >= a.kernel) return {};
+  }
+  SetPoolWindow(r, g, p);
+  p.type = CodeTypeOf(r, r.dtype(0));
+  const int64_t height = g.axes[0].in, width = g.axes[1].in;
+  if (PoolOutHeight(p, height) != g.axes[0].out || PoolOutWidth(p, width) != g.axes[1].out)
+    return {};
+  Step step = WithLayout(r, "octet_max_pool");
+  step.run = [=, batch = g.batch, channels = g.in_channels](const StepArgs& a) {
+    kernels::MaxPool(p, batch, height, width, channels, a.inputs[0].raw, a.outputs[0].raw);
+  };
+  return step;
+}
+
 }  // namespace
 
 Step MakeMaxPool(const StepRequest& r) {
-  return MaxStep(r, ThreeAxes(ResolvePool(*r.node, r.shape(0))));
+  const ConvGeometry g = ResolvePool(*r.node, r.shape(0));
+  if (std::optional<Step> step = MaxOfCodes(r, g)) return *std::move(step);
+  return MaxStep(r, ThreeAxes(g));
 }
 
 Step MakeAveragePool(const StepRequest& r) {
