@@ -110,7 +110,7 @@ class Summary {
   void Add(const OperatorBenchResult& r) {
     for (const auto& row : r.rows) {
       if (!(row.octet_speed > 0)) continue;
-      auto& line = lines_[{row.name, r.threads}];
+      auto& line = lines_[{row.name + ", " + row.data, r.threads}];
       line.log_sum += std::log(row.octet_speed);
       if (line.rows++ == 0 || row.octet_speed < line.worst) {
         line.worst = row.octet_speed;

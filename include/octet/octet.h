@@ -129,8 +129,9 @@ struct BenchOptions : RunOptions {
 
 // Times one operator on random data, ours in every number format and the peers that are linked in.
 // `problem`: "linear MxKxN", "conv2d NxCxHxW OC KHxKW [stride=S pad=P dilation=D groups=G]",
-// "quantize NxCxHxW", "layernorm MxN"; the first two take "zero-point=Z" of the input. Numbers of two dimensions are
-// written 2 or 2x1. Throws kCheckFailed where a result is wrong: then nothing is timed.
+// "quantize NxCxHxW", "layernorm MxN"; the first two take "zero-point=Z" of the input. Numbers of
+// two dimensions are written 2 or 2x1. Throws kCheckFailed where a result is wrong: then nothing is
+// timed.
 struct OperatorBenchOptions {
   std::vector<int> threads = {0};  // one table each; 0: all cores
   double seconds = 0.3;            // per row

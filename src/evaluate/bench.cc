@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "evaluate/peak.h"
+#include "evaluate/run_timer.h"
 #include "passes/macs.h"
 #include "passes/quantizers.h"
 #include "runtime/executor.h"
@@ -19,8 +20,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kWarmUpRuns = 3;
-constexpr int64_t kLeastRuns = 7;
 constexpr int kProfiles = 9;  // per step: the median of so many runs
 constexpr uint32_t kSeed = 20240229;
 
@@ -93,27 +92,14 @@ class Contestant {
   }
 
   std::vector<Tensor> Run() const { return executor_->Run(inputs_); }
-  void TimeOnce() {
-    const auto start = Clock::now();
-    const auto outputs = executor_->Run(inputs_);
-    times_.push_back(SecondsSince(start));
-    total_ += times_.back();
-  }
-  double total() const { return total_; }
-  int64_t runs() const { return static_cast<int64_t>(times_.size()); }
-  void Forget() {
-    times_.clear();
-    total_ = 0;
-  }
-
-  BenchResult::Row Row(int64_t macs, const PeakRates& peak) const {
-    const TimeSummary t = SummarizeTimes(times_);
+  BenchResult::Row Row(int64_t macs, const PeakRates& peak, const RunTimer::Result& timed) const {
+    const TimeSummary& t = timed.seconds;
     BenchResult::Row row;
     row.name = name_;
     row.median_s = t.median;
     row.mad_s = t.mad;
     row.best_s = t.best;
-    row.runs = runs();
+    row.runs = timed.runs;
     row.gops = 2.0 * static_cast<double>(macs) / t.median * 1e-9;
     row.peak_fraction = row.gops / (name_ == "int8" ? peak.int8_gops : peak.float_gops);
     row.load_s = load_s_;
@@ -144,8 +130,6 @@ class Contestant {
   std::optional<Executor> executor_;
   std::vector<StepInfo> steps_;
   double load_s_ = 0;
-  std::vector<double> times_;
-  double total_ = 0;
 };
 
 // Largest difference of any output, over the range of the first graph's.
@@ -176,22 +160,6 @@ double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>&
 }
 
 }  // namespace
-
-TimeSummary SummarizeTimes(std::span<const double> seconds) {
-  OCTET_INVARIANT(!seconds.empty());
-  const auto median = [](std::vector<double> v) {
-    std::sort(v.begin(), v.end());
-    const size_t n = v.size();
-    return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-  };
-  TimeSummary s;
-  s.median = median({seconds.begin(), seconds.end()});
-  std::vector<double> deviations;
-  for (double t : seconds) deviations.push_back(std::fabs(t - s.median));
-  s.mad = median(std::move(deviations));
-  s.best = *std::min_element(seconds.begin(), seconds.end());
-  return s;
-}
 
 BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchRequest& request) {
   if (request.batch < 1)
@@ -225,35 +193,23 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
   BenchResult result;
   if (quantized != nullptr)
     result.output_max_difference = OutputDifference(contestants[0].Run(), contestants[1].Run());
-  for (Contestant& c : contestants) {
-    while (c.runs() < kWarmUpRuns || c.total() < request.seconds / 10) c.TimeOnce();
-    c.Forget();
-  }
   // The peak is measured before and after: a shared or throttled machine is not the same for long.
   PeakRates peak = MeasurePeak(request.threads);
-  const double total = request.seconds * static_cast<double>(contestants.size());
-  auto last = Clock::now();
-  for (bool more = true; more;) {
-    more = false;
-    double spent = 0;
-    for (Contestant& c : contestants) {
-      c.TimeOnce();
-      more = more || c.runs() < kLeastRuns || c.total() < request.seconds;
-      spent += std::min(c.total(), request.seconds);
-    }
-    if (request.progress && (SecondsSince(last) > 0.25 || !more)) {
-      last = Clock::now();
+  std::vector<RunTimer> timers;
+  for (const Contestant& c : contestants) timers.emplace_back([&c] { (void)c.Run(); });
+  TakeTurns(timers, request.seconds, [&](double spent, double of) {
+    if (request.progress)
       request.progress(
-          {"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(total * 1000)});
-    }
-  }
+          {"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(of * 1000)});
+  });
   const PeakRates after = MeasurePeak(request.threads);
   peak.int8_gops = std::max(peak.int8_gops, after.int8_gops);
   peak.float_gops = std::max(peak.float_gops, after.float_gops);
 
   result.macs = TotalMacs(sized);
-  for (const Contestant& c : contestants) {
-    result.rows.push_back(c.Row(result.macs, peak));
+  for (size_t i = 0; i < contestants.size(); ++i) {
+    const Contestant& c = contestants[i];
+    result.rows.push_back(c.Row(result.macs, peak, timers[i].Finish()));
     if (request.steps || request.explain) result.rows.back().steps = c.Steps(request.explain);
   }
   result.threads = MaxThreads();

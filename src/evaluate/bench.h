@@ -1,11 +1,9 @@
 // `octet bench MODEL`: the time of one inference, float and quantized side by side.
 //
-// Outputs are compared before anything is timed. Runs are interleaved, so that whatever else the
-// machine does falls on both; the median, the median absolute deviation (MAD) and the best are
-// given, and rates by the work of the model as it was written, not of padded kernels.
+// Outputs are compared before anything is timed. Both take turns (run_timer.h), so that whatever
+// else the machine does falls on both; the median, the median absolute deviation (MAD) and the best
+// are given, and rates by the work of the model as it was written, not of padded kernels.
 #pragma once
-
-#include <span>
 
 #include "graph/graph.h"
 #include "octet/results.h"
@@ -26,11 +24,5 @@ struct BenchRequest {
 // [-1, 1).
 [[nodiscard]] BenchResult BenchGraphs(const Graph& model, const Graph* quantized,
                                       const BenchRequest& request = {});
-
-struct TimeSummary {
-  double median = 0, mad = 0, best = 0;
-};
-// Of at least one time.
-[[nodiscard]] TimeSummary SummarizeTimes(std::span<const double> seconds);
 
 }  // namespace octet

@@ -3,24 +3,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <array>
-
 #include "evaluate/test_models.h"
 #include "octet/error.h"
 #include "passes/lower.h"
 
 namespace octet {
 namespace {
-
-TEST(Bench, MedianAndDeviation) {
-  const std::array<double, 5> odd = {5, 1, 2, 100, 3};
-  const TimeSummary a = SummarizeTimes(odd);
-  EXPECT_EQ(a.median, 3);
-  EXPECT_EQ(a.mad, 2);  // |deviations| 2 2 1 97 0
-  EXPECT_EQ(a.best, 1);
-  const std::array<double, 2> even = {1, 3};
-  EXPECT_EQ(SummarizeTimes(even).median, 2);
-}
 
 TEST(Bench, TimesBothModelsAndComparesTheirOutputs) {
   const test::ScratchFolder folder("bench");

@@ -1,94 +1,18 @@
-// A sample is one run that is not timed, which brings the row's data back into the caches after the
-// other rows' turns, and as many that are as take about a millisecond. Rows take turns sample by
-// sample, so that what the machine does besides falls on all of them. Samples in which the system
-// took a core away from this process are left out, and more are taken, if enough others remain.
 #include "evaluate/bench_ops/measure.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <chrono>
 #include <map>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/parallel.h"
-#include "evaluate/bench.h"
 #include "evaluate/peak.h"
+#include "evaluate/run_timer.h"
 
 namespace octet {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using ResultRow = OperatorBenchResult::Row;
-
-constexpr double kSampleSeconds = 1e-3;
-constexpr double kWarmUpSeconds = 5e-3;
-constexpr size_t kLeastSamples = 7;
-constexpr double kMostPatience = 4;  // times the seconds asked for, waiting for clean samples
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// How often a thread of this process lost its core to another process.
-int64_t Interruptions() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_nivcsw;
-}
-
-class Timer {
- public:
-  explicit Timer(const BenchRow& row) : run_(row.run) {
-    const auto start = Clock::now();
-    int64_t runs = 0;
-    while (runs == 0 || SecondsSince(start) < kWarmUpSeconds) {
-      run_();
-      ++runs;
-    }
-    const double one = SecondsSince(start) / static_cast<double>(runs);
-    repeats_ = std::max<int64_t>(1, static_cast<int64_t>(kSampleSeconds / one));
-  }
-
-  void Sample() {
-    if (repeats_ > 1) run_();  // a long run warms itself
-    const int64_t before = Interruptions();
-    const auto start = Clock::now();
-    for (int64_t i = 0; i < repeats_; ++i) run_();
-    const double seconds = SecondsSince(start);
-    (Interruptions() == before ? clean_ : interrupted_)
-        .push_back(seconds / static_cast<double>(repeats_));
-    total_ += seconds;
-  }
-  [[nodiscard]] bool Done(double seconds) const {
-    if (clean_.size() >= kLeastSamples) return total_ >= seconds;
-    return samples() >= kLeastSamples && total_ >= seconds * kMostPatience;
-  }
-  [[nodiscard]] double total() const { return total_; }
-
-  void Report(ResultRow& row) const {
-    std::vector<double> times = clean_;
-    row.interrupted = static_cast<int64_t>(interrupted_.size());
-    if (clean_.size() < kLeastSamples) {
-      times.insert(times.end(), interrupted_.begin(), interrupted_.end());
-      row.disturbed = row.interrupted > 0;
-    }
-    const TimeSummary t = SummarizeTimes(times);
-    row.median_s = t.median;
-    row.mad_s = t.mad;
-    row.best_s = t.best;
-    row.samples = static_cast<int64_t>(times.size());
-  }
-
- private:
-  std::function<void()> run_;
-  int64_t repeats_ = 1;
-  std::vector<double> clean_, interrupted_;
-  double total_ = 0;
-
-  [[nodiscard]] size_t samples() const { return clean_.size() + interrupted_.size(); }
-};
 
 using Peaks = std::map<PeakKind, OperatorBenchResult::Peak>;
 
@@ -134,28 +58,14 @@ std::vector<ResultRow> TimeRows(const std::vector<BenchRow>& rows, double second
     row.run();
     row.verify();
   }
-  std::vector<Timer> timers;
-  std::vector<const BenchRow*> timed;
+  std::vector<RunTimer> timers;
   for (const BenchRow& row : rows) {
-    if (!row.missing.empty()) continue;
-    timers.emplace_back(row);
-    timed.push_back(&row);
+    if (row.missing.empty()) timers.emplace_back(row.run);
   }
-  auto last = Clock::now();
-  const double total = seconds * static_cast<double>(timers.size());
-  for (bool more = !timers.empty(); more;) {
-    more = false;
-    double spent = 0;
-    for (Timer& timer : timers) {
-      timer.Sample();
-      more = more || !timer.Done(seconds);
-      spent += std::min(timer.total(), seconds);
-    }
-    if (progress && (SecondsSince(last) > 0.25 || !more)) {
-      last = Clock::now();
-      progress({"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(total * 1000)});
-    }
-  }
+  TakeTurns(timers, seconds, [&](double spent, double of) {
+    if (progress)
+      progress({"bench", static_cast<int64_t>(spent * 1000), static_cast<int64_t>(of * 1000)});
+  });
   std::vector<ResultRow> results;
   size_t next = 0;
   for (const BenchRow& row : rows) {
@@ -168,7 +78,14 @@ std::vector<ResultRow> TimeRows(const std::vector<BenchRow>& rows, double second
     r.packed_bytes = row.packed_bytes;
     r.scratch_bytes = row.scratch_bytes;
     r.refused = row.refused;
-    if (row.missing.empty()) timers[next++].Report(r);
+    if (!row.missing.empty()) continue;
+    const RunTimer::Result t = timers[next++].Finish();
+    r.median_s = t.seconds.median;
+    r.mad_s = t.seconds.mad;
+    r.best_s = t.seconds.best;
+    r.samples = t.samples;
+    r.interrupted = t.interrupted;
+    r.disturbed = t.disturbed;
   }
   return results;
 }

@@ -3,10 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <chrono>
 #include <cmath>
-#include <thread>
 
 #include "octet/error.h"
 
@@ -121,30 +118,6 @@ TEST(TimeRows, LeavesOutWhatIsMissing) {
   EXPECT_EQ(rows[0].missing, "no such instruction");
   EXPECT_EQ(rows[0].samples, 0);
   EXPECT_GE(rows[1].samples, 7);
-}
-
-TEST(TimeRows, TellsWhereTheProcessWasInterrupted) {
-  BenchRow row;
-  row.verify = [] {};
-  row.run = [] {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
-    while (std::chrono::steady_clock::now() < end) {
-    }
-  };
-  // As many spinning threads as cores, and as many again: cores are taken away.
-  std::atomic<bool> stop = false;
-  std::vector<std::thread> others;
-  for (unsigned i = 0; i < 2 * std::thread::hardware_concurrency(); ++i) {
-    others.emplace_back([&] {
-      while (!stop) {
-      }
-    });
-  }
-  const auto busy = TimeRows({row}, 0.1);
-  stop = true;
-  for (std::thread& t : others) t.join();
-  EXPECT_GT(busy[0].interrupted, 0);
-  EXPECT_GE(busy[0].samples, 7);
 }
 
 // Runs and verifies every row, the peers' too, on shapes with edges.

@@ -82,9 +82,8 @@ BenchRow Float32Row(const DataPtr& d) {
   return row;
 }
 
-}  // namespace
-
-std::vector<BenchRow> LinearRows(const DataPtr& d) {
+// The INT8 rows of kernels as they are chosen now; `data` gets `without` at its end.
+std::vector<BenchRow> Int8LinearRows(const DataPtr& d, const std::string& without) {
   const OperatorProblem& p = d->problem;
   const int64_t m = p.width, k = p.conv.in_channels, n = p.conv.out_channels;
   kernels::GemmProblem problem;
@@ -94,13 +93,13 @@ std::vector<BenchRow> LinearRows(const DataPtr& d) {
   problem.weight = d->weight.data();
   problem.epilogue = p.conv.epilogue;
 
-  std::vector<BenchRow> rows = {Float32Row(d)};
+  std::vector<BenchRow> rows;
   {
     const auto gemm = std::make_shared<kernels::Gemm>(problem);
     const auto y = Buffer(m * n);
     BenchRow row;
     row.name = "int8";
-    row.data = "u8 > u8";
+    row.data = "u8 > u8" + without;
     TakeCandidates(gemm->candidates(), row);
     row.packed_bytes = gemm->packed_bytes();
     row.run = [=] { gemm->Run(m, d->codes.data(), k, y->data(), n); };
@@ -115,7 +114,7 @@ std::vector<BenchRow> LinearRows(const DataPtr& d) {
     const int32_t zero = p.conv.x_zero_point;
     BenchRow row;
     row.name = "int8, conversions included";
-    row.data = "f32 > f32";
+    row.data = "f32 > f32" + without;
     TakeCandidates(gemm->candidates(), row);
     row.packed_bytes = gemm->packed_bytes();
     row.scratch_bytes = codes->size();
@@ -130,25 +129,24 @@ std::vector<BenchRow> LinearRows(const DataPtr& d) {
   return rows;
 }
 
-std::vector<BenchRow> ConvRows(const DataPtr& d) {
+std::vector<BenchRow> Int8ConvRows(const DataPtr& d, const std::string& without) {
   const OperatorProblem& p = d->problem;
   const auto conv = std::make_shared<kernels::Conv>(p.conv);
-  std::vector<BenchRow> rows = {Float32Row(d)};
   const auto y = Buffer(p.outputs());
   BenchRow row;
   row.name = "int8";
-  row.data = "u8 > u8";
+  row.data = "u8 > u8" + without;
   TakeCandidates(conv->candidates(), row);
   row.packed_bytes = conv->packed_bytes();
   row.run = [=, batch = p.batch, height = p.height, width = p.width] {
     conv->Run(batch, height, width, d->codes.data(), y->data());
   };
   row.verify = [=] { CheckCodes(*d, "int8", y->data()); };
-  rows.push_back(row);
+  std::vector<BenchRow> rows = {row};
 
   const auto codes = Buffer(p.inputs()), result = Buffer(p.outputs() * 4);
   row.name = "int8, conversions included";
-  row.data = "f32 > f32";
+  row.data = "f32 > f32" + without;
   row.scratch_bytes = codes->size() + y->size();
   row.run = [=] {
     const OperatorProblem& q = d->problem;
@@ -164,6 +162,23 @@ std::vector<BenchRow> ConvRows(const DataPtr& d) {
   rows.push_back(std::move(row));
   return rows;
 }
+
+// float32, INT8, and, where INT8 took AMX, INT8 without it.
+template <typename Make>
+std::vector<BenchRow> FloatAndInt8(const DataPtr& d, Make make) {
+  std::vector<BenchRow> rows = {Float32Row(d)};
+  for (BenchRow& row : make(d, "")) rows.push_back(std::move(row));
+  if (rows.back().peak != PeakKind::kAmxInt8) return rows;
+  const kernels::ForcedChoice vnni(Isa::kAvx512Vnni);
+  for (BenchRow& row : make(d, kWithoutAmx)) rows.push_back(std::move(row));
+  return rows;
+}
+
+}  // namespace
+
+std::vector<BenchRow> LinearRows(const DataPtr& d) { return FloatAndInt8(d, Int8LinearRows); }
+
+std::vector<BenchRow> ConvRows(const DataPtr& d) { return FloatAndInt8(d, Int8ConvRows); }
 
 std::vector<BenchRow> QuantizeRows(const DataPtr& d) {
   const OperatorProblem& p = d->problem;

@@ -180,7 +180,7 @@ void OrMissing(BenchRow& row, Make make) {
 }
 
 BenchRow CodesRow(const DataPtr& d, const Layout& l, bool amx) {
-  BenchRow row = Peer(amx ? "onednn int8" : "onednn int8, AMX left out", "u8 > u8");
+  BenchRow row = Peer("onednn int8", amx ? "u8 > u8" : std::string("u8 > u8") + kWithoutAmx);
   OrMissing(row, [&] {
     const auto state = std::make_shared<State>();
     state->data = d;
@@ -210,9 +210,8 @@ Call Conversion(const memory& from, const memory& to, float scale, int zero_poin
 }
 
 BenchRow FloatsRow(const DataPtr& d, const Layout& l, bool amx) {
-  BenchRow row = Peer(
-      amx ? "onednn int8, conversions included" : "onednn int8, conversions included, AMX left out",
-      "f32 > f32");
+  BenchRow row = Peer("onednn int8, conversions included",
+                      amx ? "f32 > f32" : std::string("f32 > f32") + kWithoutAmx);
   OrMissing(row, [&] {
     const auto state = std::make_shared<State>();
     state->data = d;

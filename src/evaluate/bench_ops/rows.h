@@ -29,6 +29,9 @@ struct BenchRow {
   std::vector<std::string> refused;  // "kernel: reason"
 };
 
+// At the end of `data` where kernels were chosen as on a CPU without AMX.
+inline constexpr const char* kWithoutAmx = ", no AMX";
+
 using DataPtr = std::shared_ptr<const OperatorData>;
 
 // Octet's own. They are made, as they run, for the threads of the scope around.
