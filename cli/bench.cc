@@ -97,8 +97,9 @@ Command AddBench(CLI::App& root, Common& common) {
               if (command.app->parsed()) return command.run();
             }
             if (a->model.empty()) {
-              throw Error(ErrorCode::kInvalidArgument,
-                          "bench: expected a MODEL or one of linear, conv2d, quantize, layernorm, suite");
+              throw Error(
+                  ErrorCode::kInvalidArgument,
+                  "bench: expected a MODEL or one of linear, conv2d, quantize, layernorm, suite");
             }
             BenchOptions options = a->options;
             options.threads = common.threads;

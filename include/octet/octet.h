@@ -134,7 +134,7 @@ struct BenchOptions : RunOptions {
 // timed.
 struct OperatorBenchOptions {
   std::vector<int> threads = {0};  // one table each; 0: all cores
-  double seconds = 0.3;            // per row
+  double seconds = 0.2;            // per row
   bool peers = true;
   Progress progress;
 };

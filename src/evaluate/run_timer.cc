@@ -14,7 +14,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kSampleSeconds = 1e-3;
-constexpr double kWarmUpSeconds = 12e-3;  // of a turn, then as long of samples
+constexpr double kWarmUpSeconds = 20e-3;  // of a turn, then as long of samples
 constexpr double kLongRunSeconds = 0.2;   // of which the warm-up would be a few per cent
 constexpr size_t kLeastSamples = 7;
 constexpr double kMostPatience = 4;  // times the seconds asked for, waiting for clean samples

@@ -10,7 +10,7 @@ namespace octet {
 
 struct OperatorRequest {
   std::vector<int> threads = {0};  // a table each; 0: all cores
-  double seconds = 0.3;            // of timed runs per row
+  double seconds = 0.2;            // of timed runs per row
   bool peers = true;
   Progress progress;
 };
