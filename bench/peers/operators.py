@@ -80,8 +80,9 @@ class Problem:
                 "dilations": pair("dilation", "1"),
             }
             self.channel_axis = 0
-        else:
-            raise SystemExit(f"{text}: only linear and conv2d have peers here")
+        else:  # layernorm, quantize: floats by rows
+            self.x_shape, self.w_shape, depth = tuple(shape), (shape[-1], 1), 1
+            self.attributes, self.channel_axis = {}, 1
         channels = self.w_shape[self.channel_axis]
         self.codes = rng.integers(0, 256, self.x_shape, dtype=np.uint8)
         self.weight = rng.integers(-127, 128, self.w_shape, dtype=np.int8)
@@ -96,7 +97,7 @@ def model_of(problem, inputs, outputs, nodes, constants):
 
     def value(name, kind):
         rank = len(problem.x_shape)
-        shape = list(problem.x_shape) if name in ("x", "codes") else [None] * rank
+        shape = {"x": problem.x.shape, "codes": problem.codes.shape}.get(name, [None] * rank)
         return helper.make_tensor_value_info(name, kind, shape)
 
     graph = helper.make_graph(
@@ -109,8 +110,47 @@ def model_of(problem, inputs, outputs, nodes, constants):
     return model.SerializeToString()
 
 
+def row_models(p):
+    """ONNX Runtime's LayerNorm, alone and with the addition before it; its quantizers."""
+    f32, u8, node = TensorProto.FLOAT, TensorProto.UINT8, helper.make_node
+    if p.op == "quantize":
+        grid = {"xs": np.float32(X_SCALE), "xz": np.uint8(p.zero_point)}
+        quantize = [node("QuantizeLinear", ["x", "xs", "xz"], ["q"])]
+        dequantize = [node("DequantizeLinear", ["codes", "xs", "xz"], ["y"])]
+        if len(p.x_shape) == 4:  # to NHWC, and back
+            quantize.append(node("Transpose", ["q"], ["y"], perm=[0, 2, 3, 1]))
+            p.codes = np.ascontiguousarray(p.codes.transpose(0, 2, 3, 1))
+            dequantize[0].output[0] = "f"
+            dequantize.append(node("Transpose", ["f"], ["y"], perm=[0, 3, 1, 2]))
+        else:
+            quantize[0].output[0] = "y"
+        return {
+            "ort QuantizeLinear": (
+                "f32 > u8", model_of(p, [("x", f32)], [("y", u8)], quantize, grid), "x", None),
+            "ort DequantizeLinear": (
+                "u8 > f32", model_of(p, [("codes", u8)], [("y", f32)], dequantize, grid), "codes",
+                None),
+        }
+    gains = {"g": np.ones(p.x_shape[-1], np.float32), "b": np.zeros(p.x_shape[-1], np.float32)}
+    return {
+        "ort LayerNormalization": (
+            "f32 > f32",
+            model_of(p, [("x", f32)], [("y", f32)],
+                     [node("LayerNormalization", ["x", "g", "b"], ["y"], axis=-1)], gains),
+            "x", None),
+        "ort SkipLayerNormalization": (
+            "s32 + f32 > f32 + s8",
+            model_of(p, [("x", f32)], [("y", f32)],
+                     [node("SkipLayerNormalization", ["x", "x", "g", "b"], ["y"],
+                           domain="com.microsoft")], gains),
+            "x", None),
+    }
+
+
 def ort_models(p):
     """{row: (data, ONNX bytes, feed name, node kinds that count or None for all)}."""
+    if p.op not in ("linear", "conv2d"):
+        return row_models(p)
     constants = {
         "xs": np.float32(X_SCALE), "xz": np.uint8(p.zero_point), "w": p.weight,
         "ws": p.weight_scale, "wz": np.zeros(len(p.weight_scale), np.int8),
@@ -246,6 +286,8 @@ class TorchRow:
 
 def check(p, rows):
     """INT8 against float32 of the same values: within the steps that the roundings leave."""
+    if "ort float32" not in rows:
+        return
     reference = rows["ort float32"].run()
     for name, row in rows.items():
         y = row.run().astype(np.float64)
@@ -322,7 +364,7 @@ def main():
     problems = list(arguments.problems)
     if arguments.suite:
         listed = octet(arguments.octet, "suite", arguments.suite, "--list")
-        problems += [p for p in listed if p.split()[0] in ("linear", "conv2d")]
+        problems += listed
     if not problems:
         parser.error("no problem and no --suite")
     try:
@@ -342,8 +384,8 @@ def main():
                 ours, note = octet_best(rows, data) if peer else (None, "")
                 ratio = seconds / ours if ours else None
                 cell = f"octet is {ratio:5.2f}x{note}" if ratio else ""
-                print(f"  {name:48} {data:18} {seconds * 1e6:10.1f} us "
-                      f"{2e-9 * macs / seconds:8.1f} GOP/s  {cell}")
+                rate = f"{2e-9 * macs / seconds:8.1f} GOP/s" if macs else ""
+                print(f"  {name:40} {data:20} {seconds * 1e6:10.1f} us {rate:14}  {cell}")
                 table.append({"problem": text, "threads": threads, "row": name, "data": data,
                               "median_s": seconds, "peer": peer, "octet_speed": ratio})
                 if ratio:
