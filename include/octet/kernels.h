@@ -206,9 +206,11 @@ enum class Function : uint8_t {
 // Elementwise; y may be x, or null where only codes are wanted. NaN gives NaN.
 void Map(Function function, const float* x, int64_t n, float* y, const CodesOut& codes = {});
 
-// Along rows of n >= 1; y may be x and is always written. A row that holds NaN or +infinity, or
-// nothing but -infinity, becomes NaN. Terms below 2^-126 of the largest count as 0.
-void Softmax(const float* x, int64_t rows, int64_t n, float* y, const CodesOut& codes = {});
+// Of scale x (scale > 0) along rows of n >= 1; y may be x and is always written. A row that holds
+// NaN or +infinity, or nothing but -infinity, becomes NaN. Terms below 2^-126 of the largest count
+// as 0.
+void Softmax(const float* x, int64_t rows, int64_t n, float* y, const CodesOut& codes = {},
+             float scale = 1.0F);
 
 // LayerNorm and RMSNorm over rows of n >= 1, with dequantization, residual addition and
 // quantization in the same pass:
@@ -216,9 +218,10 @@ void Softmax(const float* x, int64_t rows, int64_t n, float* y, const CodesOut& 
 //   LayerNorm: y = (s - mean(s)) / sqrt(variance(s) + epsilon) * gamma + beta
 //   RMSNorm:   y = s / sqrt(mean(s^2) + epsilon) * gamma + beta
 // x is float32, or int32 accumulators (value = float(x) * x_scale), or codes (value =
-// float(x - x_zero_point) * x_scale). torch-int's LayerNormQ is {x, gamma, beta, codes int8 of
-// scale 1}, with gamma and beta divided by the output scale beforehand or `codes.scale` being it;
-// its dq_add_layernorm_q is {int32 x, x_scale, residual, sum, codes}.
+// float(x - x_zero_point) * x_scale); the residual is float32 or codes. torch-int's LayerNormQ is
+// {x, gamma, beta, codes int8 of scale 1}, with gamma and beta divided by the output scale
+// beforehand or `codes.scale` being it; its dq_add_layernorm_q is {int32 x, x_scale, residual, sum,
+// codes}.
 //
 // Sums run in float32 over 32 partial sums, and the rounding of the mean is corrected: exact to a
 // few units in the last place of the largest deviation. A row that holds NaN or an infinity becomes
@@ -233,9 +236,13 @@ struct LayerNormProblem {
   CodeType x_type = CodeType::kUint8;
   float x_scale = 1.0F;
   int32_t x_zero_point = 0;
-  const float* residual = nullptr;  // (rows, n), or null
-  const float* gamma = nullptr;     // [n]
-  const float* beta = nullptr;      // [n], or null
+  const float* residual = nullptr;       // (rows, n), or null
+  const void* residual_codes = nullptr;  // instead of `residual`
+  CodeType residual_type = CodeType::kUint8;
+  float residual_scale = 1.0F;
+  int32_t residual_zero_point = 0;
+  const float* gamma = nullptr;  // [n]
+  const float* beta = nullptr;   // [n], or null
   // Results, each optional. `sum` may be `residual`, or x where that is float32; `y` may be either.
   float* sum = nullptr;
   float* y = nullptr;

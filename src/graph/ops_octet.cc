@@ -2,6 +2,8 @@
 // scales are attributes or further inputs, which do not bear on shapes. The integer attribute
 // output_dtype, a TensorProto number, says the output's element type; without it that is the first
 // input's.
+#include <array>
+
 #include "graph/ops_context.h"
 
 namespace octet {
@@ -66,6 +68,31 @@ void InferNorm(InferContext& c) {
   c.SetOutput(2, std::move(type));
 }
 
+// MatMul of a and b with their axes permuted: perm_a, perm_b as Transpose has them.
+void InferPermutedMatMul(InferContext& c) {
+  const DType dtype = Input(c, 0).dtype;
+  std::array<Dims, 2> sides;
+  for (const size_t i : {0U, 1U}) {
+    const auto x = InputDims(c, i);
+    if (!x) return c.SetOutput(0, ValueType::Unranked(dtype));
+    const auto perm = c.node().GetInts(i == 0 ? "perm_a" : "perm_b", {});
+    for (size_t d = 0; d < x->size(); ++d) {
+      const int64_t from = perm.empty() ? static_cast<int64_t>(d) : perm.at(d);
+      sides[i].push_back(x->at(static_cast<size_t>(from)));
+    }
+    if (x->size() < 2) FailNode(c.node(), "input ", i, " is ", ToString(*x));
+  }
+  auto& [a, b] = sides;
+  (void)Equal(c, a.back(), b[b.size() - 2], "inner dimensions");
+  const Dim m = a[a.size() - 2], n = b.back();
+  a.resize(a.size() - 2);
+  b.resize(b.size() - 2);
+  Dims out = Broadcast(c, a, b);
+  out.push_back(m);
+  out.push_back(n);
+  c.SetOutput(0, MakeType(dtype, out));
+}
+
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
@@ -75,6 +102,8 @@ constexpr OpInfo kRows[] = {
     {"QLookup", kOctet, 1, -1, InferQLookup},
     {"QMap", kOctet, 2, 3, InferQMap},
     {"Norm", kOctet, 3, 6, InferNorm},
+    {"ScaledSoftmax", kOctet, 1, 1, InferSameAsFirst},
+    {"PermutedMatMul", kOctet, 2, 2, InferPermutedMatMul},
 };
 
 }  // namespace

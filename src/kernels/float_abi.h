@@ -32,25 +32,31 @@ struct MapArgs {
   CodeGrid grid;
 };
 
-// y = softmax of every row; y may be x.
+// y = softmax of scale times every row, scale > 0; y may be x.
 struct SoftmaxArgs {
   const float* x;
   float* y;
   uint8_t* codes;
   int64_t rows, n;
+  float scale;
   CodeGrid grid;
 };
 
 enum RowSource : int32_t { kRowFloat, kRowInt32, kRowCodes };
 
-// s = value(x) + residual; y = normal(s) * gamma + beta; codes = y on the grid.
-struct LayerNormArgs {
-  const void* x;
+// Where a row comes from. kFloat: as it is; kInt32: float(v) * scale; kCodes: float(v - zero_point)
+// * scale.
+struct RowInput {
+  const void* data;
   RowSource source;
-  float x_scale;         // kRowInt32, kRowCodes: value = float(x - x_zero_point) * x_scale
-  int32_t x_zero_point;  // kRowCodes, of unsigned codes
-  uint8_t x_flip;        // kRowCodes: 0x80 where x holds int8
-  const float* residual;
+  float scale;
+  int32_t zero_point;  // kRowCodes, of unsigned codes
+  uint8_t flip;        // kRowCodes: 0x80 where int8 is stored
+};
+
+// s = x + residual; y = normal(s) * gamma + beta; codes = y on the grid.
+struct LayerNormArgs {
+  RowInput x, residual;
   const float* gamma;
   const float* beta;
   float epsilon;

@@ -70,6 +70,44 @@ OCTET_LANES_INLINE F CopySign(F a, F b) {
   return FromBits((Bits(a) & SplatInt(0x7fffffff)) | (Bits(b) & SplatInt(INT32_MIN)));
 }
 
+// True if a lane of the mask is set.
+OCTET_LANES_INLINE bool Any(I mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(FromBits(mask)) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps(FromBits(mask)) != 0;
+#else
+  for (int i = 0; i < kLanes; ++i)
+    if (mask[i] != 0) return true;
+  return false;
+#endif
+}
+
+// The low byte of every lane.
+typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+OCTET_LANES_INLINE Bytes ToBytes(I v) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Bytes>(_mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v)));
+#elif defined(__SSE2__)
+  const I low = v & SplatInt(0xff);
+  Bytes bytes;
+#if defined(__AVX2__)
+  const auto wide = reinterpret_cast<__m256i>(low);
+  const __m128i words =
+      _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+#else
+  const __m128i words = _mm_packs_epi32(reinterpret_cast<__m128i>(low), _mm_setzero_si128());
+#endif
+  const __m128i packed = _mm_packus_epi16(words, words);
+  memcpy(&bytes, &packed, sizeof(bytes));
+  return bytes;
+#else
+  return __builtin_convertvector(v, Bytes);
+#endif
+}
+
 OCTET_LANES_INLINE F Load(const float* p) {
   F v;
   memcpy(&v, p, sizeof(v));

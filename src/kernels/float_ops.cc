@@ -39,7 +39,40 @@ uint8_t* At(const CodesOut& c, int64_t i) {
   return c.codes == nullptr ? nullptr : static_cast<uint8_t*>(c.codes) + i;
 }
 float* At(float* p, int64_t i) { return p == nullptr ? nullptr : p + i; }
-const float* At(const float* p, int64_t i) { return p == nullptr ? nullptr : p + i; }
+
+RowInput CodesIn(const char* name, const void* codes, CodeType type, float scale,
+                 int32_t zero_point) {
+  const int32_t lo = type == CodeType::kInt8 ? -128 : 0;
+  if (!std::isfinite(scale) || zero_point < lo || zero_point > lo + 255) {
+    Fail(ErrorCode::kInvalidArgument, "LayerNorm: ", name, " has scale ", scale, ", zero point ",
+         zero_point, "; expected a finite scale and a zero point of ", lo, " to ", lo + 255);
+  }
+  return {codes, kRowCodes, scale, zero_point - lo,
+          static_cast<uint8_t>(type == CodeType::kInt8 ? 0x80 : 0)};
+}
+
+RowInput InputOf(const LayerNormProblem& p) {
+  using Input = LayerNormProblem::Input;
+  if (p.input == Input::kCodes) return CodesIn("x", p.x, p.x_type, p.x_scale, p.x_zero_point);
+  if (!std::isfinite(p.x_scale))
+    Fail(ErrorCode::kInvalidArgument, "LayerNorm: x_scale is ", p.x_scale, "; expected finite");
+  return {p.x, p.input == Input::kInt32 ? kRowInt32 : kRowFloat, p.x_scale, 0, 0};
+}
+
+RowInput ResidualOf(const LayerNormProblem& p) {
+  if (p.residual_codes == nullptr) return {p.residual, kRowFloat, 1.0F, 0, 0};
+  if (p.residual != nullptr)
+    Fail(ErrorCode::kInvalidArgument, "LayerNorm: both residual and residual_codes are given");
+  return CodesIn("the residual", p.residual_codes, p.residual_type, p.residual_scale,
+                 p.residual_zero_point);
+}
+
+// The input from element i on.
+RowInput From(RowInput a, int64_t i) {
+  if (a.data != nullptr)
+    a.data = static_cast<const char*>(a.data) + i * (a.source == kRowCodes ? 1 : 4);
+  return a;
+}
 
 MapFunction FunctionOf(Function f) {
   switch (f) {
@@ -70,48 +103,45 @@ void Map(Function function, const float* x, int64_t n, float* y, const CodesOut&
   });
 }
 
-void Softmax(const float* x, int64_t rows, int64_t n, float* y, const CodesOut& codes) {
+void Softmax(const float* x, int64_t rows, int64_t n, float* y, const CodesOut& codes,
+             float scale) {
   CheckRows("Softmax", rows, n);
+  if (!(scale > 0.0F) || !std::isfinite(scale)) {
+    Fail(ErrorCode::kInvalidArgument, "Softmax: scale is ", scale,
+         "; expected a finite one above 0");
+  }
   const CodeGrid grid = GridOf("Softmax", codes);
   const KernelInfo& kernel = Select(Op::Softmax);
   ParallelFor(rows, RowGrain(n), [&](int64_t begin, int64_t end) {
-    Call(kernel,
-         SoftmaxArgs{x + begin * n, y + begin * n, At(codes, begin * n), end - begin, n, grid});
+    Call(kernel, SoftmaxArgs{x + begin * n, y + begin * n, At(codes, begin * n), end - begin, n,
+                             scale, grid});
   });
 }
 
 void LayerNorm(const LayerNormProblem& p) {
-  using Input = LayerNormProblem::Input;
   CheckRows("LayerNorm", p.rows, p.n);
   if (p.x == nullptr || p.gamma == nullptr)
     Fail(ErrorCode::kInvalidArgument, "LayerNorm: x or gamma is null");
-  if (!(p.epsilon >= 0.0F) || !std::isfinite(p.x_scale)) {
-    Fail(ErrorCode::kInvalidArgument, "LayerNorm: epsilon is ", p.epsilon, ", x_scale ", p.x_scale,
-         "; expected epsilon >= 0 and a finite scale");
+  if (!(p.epsilon >= 0.0F)) {
+    Fail(ErrorCode::kInvalidArgument, "LayerNorm: epsilon is ", p.epsilon, "; expected >= 0");
   }
-  const CodeGrid grid = GridOf("LayerNorm", p.codes);
   LayerNormArgs args{};
-  args.source = p.input == Input::kFloat32 ? kRowFloat
-                : p.input == Input::kInt32 ? kRowInt32
-                                           : kRowCodes;
-  args.x_scale = p.x_scale;
-  const bool is_signed = p.x_type == CodeType::kInt8;
-  args.x_flip = is_signed ? 0x80 : 0;
-  args.x_zero_point = p.x_zero_point + (is_signed ? 128 : 0);
+  args.x = InputOf(p);
+  args.residual = ResidualOf(p);
   args.gamma = p.gamma;
   args.beta = p.beta;
   args.epsilon = p.epsilon;
   args.centred = !p.rms;
   args.n = p.n;
-  args.grid = grid;
-  const int64_t element = p.input == Input::kCodes ? 1 : 4;
-  const bool scratch = p.sum == nullptr && (p.input != Input::kFloat32 || p.residual != nullptr);
+  args.grid = GridOf("LayerNorm", p.codes);
+  const bool needs_row =
+      p.sum == nullptr && (args.x.source != kRowFloat || args.residual.data != nullptr);
   const KernelInfo& kernel = Select(Op::LayerNorm);
   ParallelFor(p.rows, RowGrain(p.n), [&](int64_t begin, int64_t end) {
-    std::vector<float> row(scratch ? static_cast<size_t>(p.n) : 0);
+    std::vector<float> row(needs_row ? static_cast<size_t>(p.n) : 0);
     LayerNormArgs a = args;
-    a.x = static_cast<const char*>(p.x) + begin * p.n * element;
-    a.residual = At(p.residual, begin * p.n);
+    a.x = From(args.x, begin * p.n);
+    a.residual = From(args.residual, begin * p.n);
     a.sum = At(p.sum, begin * p.n);
     a.y = At(p.y, begin * p.n);
     a.mean = At(p.mean, begin);

@@ -8,13 +8,29 @@
 namespace octet::kernels {
 namespace {
 
-typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+// A grid as kernels use it. Multiplying by the reciprocal of the scale gives what dividing gives,
+// but where the quotient comes near a tie: within the clamped range it is off by at most
+// 383 * 1.5 * 2^-23 < 2^-13. Then, and for scales whose reciprocal is not accurate (`near` is 1:
+// always), it is divided.
+struct Grid {
+  F scale, inverse, lo, hi, near;
+  I zero_point;
+};
+OCTET_LANES_INLINE Grid MakeGrid(const CodeGrid& g) {
+  const bool usual = g.scale > 1e-30F && g.scale < 1e30F;
+  return {Splat(g.scale), Splat(usual ? 1.0F / g.scale : 1.0F),      Splat(g.lo),
+          Splat(g.hi),    Splat(usual ? 0.5F - 1.0F / 8192 : -1.0F), SplatInt(g.zero_point)};
+}
 
 // NaN gives the lowest code.
-OCTET_LANES_INLINE Bytes ToCodes(F v, const CodeGrid& g) {
-  const F clamped = Min(Max(v / Splat(g.scale), Splat(g.lo)), Splat(g.hi));
-  const I codes = RoundSmallInt(clamped) + SplatInt(g.zero_point);
-  return __builtin_convertvector(codes, Bytes);
+OCTET_LANES_INLINE Bytes ToCodes(F v, const Grid& g) {
+  F q = Min(Max(v * g.inverse, g.lo), g.hi);
+  F rounded = RoundSmall(q);
+  if (__builtin_expect(Any(Abs(q - rounded) > g.near), 0)) {
+    q = Min(Max(v / g.scale, g.lo), g.hi);
+    rounded = RoundSmall(q);
+  }
+  return ToBytes(RoundSmallInt(rounded) + g.zero_point);
 }
 
 OCTET_LANES_INLINE F LoadUpTo(const float* p, int64_t count, float fill) {
@@ -29,7 +45,7 @@ OCTET_LANES_INLINE void StoreUpTo(float* p, F v, int64_t count) {
 }
 
 // Where a vector of results goes: as floats, as codes, or both.
-OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const CodeGrid& grid, F v, int64_t count) {
+OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const Grid& grid, F v, int64_t count) {
   if (y != nullptr) StoreUpTo(y, v, count);
   if (codes != nullptr) {
     const Bytes bytes = ToCodes(v, grid);
@@ -40,8 +56,9 @@ OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const CodeGrid& grid, F v,
 template <typename Function>
 OCTET_LANES_INLINE void MapRange(const MapArgs& args, Function f) {
   const MapArgs a = args;
+  const Grid grid = MakeGrid(a.grid);
   ForEachVector(a.n, [&](int64_t i, int64_t count) {
-    Put(a.y == nullptr ? nullptr : a.y + i, a.codes == nullptr ? nullptr : a.codes + i, a.grid,
+    Put(a.y == nullptr ? nullptr : a.y + i, a.codes == nullptr ? nullptr : a.codes + i, grid,
         f(LoadUpTo(a.x + i, count, 0.0F)), count);
   });
 }
@@ -63,11 +80,12 @@ OCTET_LANES_INLINE void MapKernel(const MapArgs& a) {
   }
 }
 
-// e^(x - max) of the row, times the reciprocal of their sum. A NaN, an infinity, or minus infinity
-// throughout make the whole row NaN.
+// e^(scale x - max) of the row, times the reciprocal of their sum. A NaN, an infinity, or minus
+// infinity throughout make the whole row NaN.
 OCTET_LANES_INLINE void SoftmaxKernel(const SoftmaxArgs& a) {
-  const CodeGrid grid = a.grid;
+  const Grid grid = MakeGrid(a.grid);
   const int64_t n = a.n;
+  const F scale = Splat(a.scale);
   constexpr float kNothing = -__builtin_inff();
   for (int64_t row = 0; row < a.rows; ++row) {
     const float* x = a.x + row * n;
@@ -76,10 +94,11 @@ OCTET_LANES_INLINE void SoftmaxKernel(const SoftmaxArgs& a) {
     ForVectors(n, [&](int64_t i, int64_t count, int j) {
       highest.v[j] = Max(highest.v[j], LoadUpTo(x + i, count, kNothing));
     });
-    const F largest = Splat(Reduce(highest, [](auto p, auto q) { return p > q ? p : q; }));
+    const F largest =
+        Splat(Reduce(highest, [](auto p, auto q) { return p > q ? p : q; }) * a.scale);
     Block sums = SplatBlock(0.0F);
     ForVectors(n, [&](int64_t i, int64_t count, int j) {
-      const F e = ExpOfNegative(LoadUpTo(x + i, count, kNothing) - largest);
+      const F e = ExpOfNegative(LoadUpTo(x + i, count, kNothing) * scale - largest);
       StoreUpTo(y + i, e, count);
       sums.v[j] = sums.v[j] + e;
     });
@@ -91,29 +110,26 @@ OCTET_LANES_INLINE void SoftmaxKernel(const SoftmaxArgs& a) {
   }
 }
 
-// Elements [i, i + count) of the source, as floats; 0 behind them.
-OCTET_LANES_INLINE F LoadRow(const LayerNormArgs& a, int64_t i, int64_t count) {
-  if (a.source == kRowFloat) return LoadUpTo(static_cast<const float*>(a.x) + i, count, 0.0F);
+// Elements [i, i + count) of an input, as floats; 0 behind them.
+OCTET_LANES_INLINE F LoadRow(const RowInput& a, int64_t i, int64_t count) {
+  if (a.source == kRowFloat) return LoadUpTo(static_cast<const float*>(a.data) + i, count, 0.0F);
   const auto bytes = static_cast<size_t>(count < kLanes ? count : kLanes);
   I v{};
   if (a.source == kRowInt32) {
-    memcpy(&v, static_cast<const int32_t*>(a.x) + i, bytes * 4);
+    memcpy(&v, static_cast<const int32_t*>(a.data) + i, bytes * 4);
   } else {
-    uint8_t codes[kLanes];
-    memset(codes, a.x_zero_point ^ a.x_flip, sizeof(codes));
-    memcpy(codes, static_cast<const uint8_t*>(a.x) + i, bytes);
-    Bytes b;
-    memcpy(&b, codes, sizeof(b));
-    v = __builtin_convertvector(b ^ (Bytes{} + a.x_flip), I) - SplatInt(a.x_zero_point);
+    Bytes b = Bytes{} + static_cast<uint8_t>(a.zero_point ^ a.flip);
+    memcpy(&b, static_cast<const uint8_t*>(a.data) + i, bytes);
+    v = __builtin_convertvector(b ^ (Bytes{} + a.flip), I) - SplatInt(a.zero_point);
   }
-  return __builtin_convertvector(v, F) * Splat(a.x_scale);
+  return __builtin_convertvector(v, F) * Splat(a.scale);
 }
 
 // The row to normalise, made where it is not there yet; its sum goes to `total`.
 OCTET_LANES_INLINE const float* PrepareRow(const LayerNormArgs& a, int64_t at, float* total) {
   Block sums = SplatBlock(0.0F);
-  if (a.source == kRowFloat && a.residual == nullptr && a.sum == nullptr) {
-    const float* s = static_cast<const float*>(a.x) + at;
+  if (a.x.source == kRowFloat && a.residual.data == nullptr && a.sum == nullptr) {
+    const float* s = static_cast<const float*>(a.x.data) + at;
     if (a.centred) {
       ForVectors(a.n, [&](int64_t i, int64_t count, int j) {
         sums.v[j] = sums.v[j] + LoadUpTo(s + i, count, 0.0F);
@@ -124,8 +140,8 @@ OCTET_LANES_INLINE const float* PrepareRow(const LayerNormArgs& a, int64_t at, f
   }
   float* s = a.sum != nullptr ? a.sum + at : a.scratch;
   ForVectors(a.n, [&](int64_t i, int64_t count, int j) {
-    F v = LoadRow(a, at + i, count);
-    if (a.residual != nullptr) v = v + LoadUpTo(a.residual + at + i, count, 0.0F);
+    F v = LoadRow(a.x, at + i, count);
+    if (a.residual.data != nullptr) v = v + LoadRow(a.residual, at + i, count);
     StoreUpTo(s + i, v, count);
     sums.v[j] = sums.v[j] + v;
   });
@@ -161,7 +177,7 @@ OCTET_LANES_INLINE float MeanSquare(const float* s, int64_t n, float count_all) 
   return Sum(squares) / count_all;
 }
 
-OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, int64_t row) {
+OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, const Grid& grid, int64_t row) {
   const int64_t at = row * a.n;
   const auto count_all = static_cast<float>(a.n);
   float total = 0.0F;
@@ -178,7 +194,7 @@ OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, int64_t row) {
     if (centred) v = (v - mean) - shift;
     v = v * scale * LoadUpTo(a.gamma + i, count, 0.0F);
     if (a.beta != nullptr) v = v + LoadUpTo(a.beta + i, count, 0.0F);
-    Put(y == nullptr ? nullptr : y + i, codes == nullptr ? nullptr : codes + i, a.grid, v, count);
+    Put(y == nullptr ? nullptr : y + i, codes == nullptr ? nullptr : codes + i, grid, v, count);
   });
   if (a.mean != nullptr) a.mean[row] = moments.mean + moments.shift;
   if (a.inverse != nullptr) a.inverse[row] = inverse;
@@ -186,7 +202,8 @@ OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, int64_t row) {
 
 OCTET_LANES_INLINE void LayerNormKernel(const LayerNormArgs& args) {
   const LayerNormArgs a = args;
-  for (int64_t row = 0; row < a.rows; ++row) LayerNormRow(a, row);
+  const Grid grid = MakeGrid(a.grid);
+  for (int64_t row = 0; row < a.rows; ++row) LayerNormRow(a, grid, row);
 }
 
 }  // namespace

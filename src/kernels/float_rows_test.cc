@@ -216,14 +216,16 @@ TEST(FloatRows, LayerNorm) {
     for (int mode = 0; mode < 5; ++mode)
       for (int variant = 0; variant < 16; ++variant) {
         const bool rms = (variant & 1) != 0, residual = (variant & 2) != 0;
-        const auto input = static_cast<LayerNormProblem::Input>(variant >> 2);
-        if (variant >> 2 == 3) continue;
+        using Input = LayerNormProblem::Input;
+        const auto input = static_cast<Input>((variant >> 2) % 3);
+        const bool residual_codes = variant >> 2 == 3;
+        if (residual_codes && !residual) continue;
         const int64_t rows = 2, total = rows * n;
-        const int64_t size = input == LayerNormProblem::Input::kCodes ? 1 : 4;
+        const int64_t size = input == Input::kCodes ? 1 : 4;
         GuardedBuffer x(total * size), r(total * 4), gamma(n * 4), beta(n * 4), sum(total * 4),
             y(total * 4), mean(rows * 4), inverse(rows * 4), q(total), expected(total);
         std::vector<double> value(static_cast<size_t>(total));
-        if (input == LayerNormProblem::Input::kFloat32) {
+        if (input == Input::kFloat32) {
           Fill(Floats(x), total, mode, &rng);
         } else {
           if (mode > 1) continue;
@@ -239,9 +241,18 @@ TEST(FloatRows, LayerNorm) {
         p.x = x.data();
         p.input = input;
         p.x_type = CodeType::kInt8;
-        p.x_scale = input == LayerNormProblem::Input::kInt32 ? 1e-9F : 0.07F;
+        p.x_scale = input == Input::kInt32 ? 1e-9F : 0.07F;
         p.x_zero_point = 11;
-        p.residual = residual ? Floats(r) : nullptr;
+        GuardedBuffer codes_in(total);
+        if (residual_codes) {
+          testing::FillCodes(codes_in.data(), total, 0, &rng);
+          Dequantize(codes_in.data(), CodeType::kUint8, total, 0.2F, 100, Floats(r));
+          p.residual_codes = codes_in.data();
+          p.residual_scale = 0.2F;
+          p.residual_zero_point = 100;
+        } else if (residual) {
+          p.residual = Floats(r);
+        }
         p.gamma = Floats(gamma);
         p.beta = mode == 1 ? nullptr : Floats(beta);
         p.sum = Floats(sum);
@@ -255,6 +266,10 @@ TEST(FloatRows, LayerNorm) {
         // Without the sum, in place over the residual: the same.
         const std::vector<uint8_t> with_sum = Bytes(y);
         p.sum = nullptr;
+        if (residual_codes) {
+          p.residual_codes = nullptr;
+          p.residual = Floats(r);  // as floats: the same
+        }
         if (residual) p.y = Floats(r);
         LayerNorm(p);
         ASSERT_EQ(Bytes(residual ? r : y), with_sum);
@@ -273,9 +288,9 @@ TEST(FloatRows, LayerNorm) {
           for (int64_t i = 0; i < n; ++i) {
             const int64_t at = row * n + i;
             double v = 0;
-            if (input == LayerNormProblem::Input::kFloat32) {
+            if (input == Input::kFloat32) {
               v = static_cast<double>(Floats(x)[at]);
-            } else if (input == LayerNormProblem::Input::kInt32) {
+            } else if (input == Input::kInt32) {
               v = static_cast<double>(reinterpret_cast<const int32_t*>(x.data())[at]) * 1e-9;
             } else {
               v = (static_cast<int8_t>(x.data()[at]) - 11) * 0.07;
@@ -309,6 +324,38 @@ TEST(FloatRows, LayerNorm) {
           }
         }
       }
+}
+
+// Scales where products and quotients part, ties and their neighbours: always the quotient's code.
+TEST(FloatRows, CodesAreThoseOfTheDivision) {
+  std::mt19937 rng(64);
+  for (const float scale : {0.1F, 0.0173F, 1.0F, 3e-7F, 1e-38F, 1e35F})
+    for (const Isa isa : testing::IsasToTest()) {
+      const ForcedChoice forced(isa);
+      const int64_t n = 4096;
+      std::vector<float> x(n), y(n), gamma(n, 1.0F);
+      for (int64_t i = 0; i < n; ++i) {
+        const auto tie = (static_cast<float>(rng() % 255) - 126.5F) * scale;
+        const auto steps = static_cast<int>(rng() % 5) - 2;
+        float v = tie;
+        for (int s = 0; s < std::abs(steps); ++s) v = std::nextafter(v, steps < 0 ? -kInf : kInf);
+        x[static_cast<size_t>(i)] = v;
+      }
+      std::vector<uint8_t> q(n), expected(n);
+      Map(Function::kErf, x.data(), n, y.data(), {q.data(), CodeType::kInt8, scale, -3});
+      Quantize(y.data(), n, scale, -3, CodeType::kInt8, expected.data());
+      ASSERT_EQ(q, expected) << IsaName(isa) << " " << scale;
+      LayerNormProblem p;
+      p.rows = 1;
+      p.n = n;
+      p.x = x.data();
+      p.gamma = gamma.data();
+      p.y = y.data();
+      p.codes = {q.data(), CodeType::kInt8, scale, -3};
+      LayerNorm(p);
+      Quantize(y.data(), n, scale, -3, CodeType::kInt8, expected.data());
+      ASSERT_EQ(q, expected) << IsaName(isa) << " " << scale;
+    }
 }
 
 // torch-int's LayerNormQ: round(clamp(LN(x))) with gamma and beta divided by the output scale.

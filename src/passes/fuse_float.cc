@@ -30,6 +30,10 @@ class Fuser {
         FuseSwish(id);
       } else if (n.Is("Sqrt")) {
         FuseNorm(id);
+      } else if (n.Is("Softmax")) {
+        ScaleSoftmax(id);
+      } else if (n.Is("MatMul")) {
+        PermuteMatMul(id);
       }
     }
     for (NodeId id : graph_.TopologicalOrder()) {
@@ -276,6 +280,72 @@ class Fuser {
            OnlyReader(sub.inputs[1]) != nullptr;
   }
 
+  // Whose last axis is the one softmax runs over.
+  void ScaleSoftmax(NodeId id) {
+    const Node n = graph_.node(id);
+    const ValueId s = n.inputs[0];
+    const ValueType& type = graph_.value(s).type;
+    const int64_t axis = n.GetInt("axis", graph_.opset() < 13 ? 1 : -1);
+    if (!type.has_rank || !IsFloat(s) || OnlyReader(s) == nullptr ||
+        (axis != -1 && axis + 1 != static_cast<int64_t>(type.dims.size()))) {
+      return;
+    }
+    ValueId x = kNoValue;
+    std::optional<double> scale;
+    if (const Node* div = Producer(s, "Div")) {
+      x = div->inputs[0];
+      scale = ScalarOf(div->inputs[1]);
+      int exponent = 0;  // dividing by a power of two is multiplying by its reciprocal
+      if (!scale || std::frexp(*scale, &exponent) != 0.5 || std::abs(exponent) > 100) return;
+      scale = 1.0 / *scale;
+    } else if (const Node* mul = Producer(s, "Mul")) {
+      const size_t side = graph_.ConstantOf(mul->inputs[0]) != nullptr ? 0 : 1;
+      x = mul->inputs[1 - side];
+      scale = ScalarOf(mul->inputs[side]);
+    }
+    if (!scale || !(*scale > 0) || !std::isfinite(*scale) || graph_.ConstantOf(x) != nullptr ||
+        !graph_.value(x).type.has_rank || graph_.value(x).type.dims != type.dims) {
+      return;
+    }
+    Node softmax;
+    softmax.op = "ScaledSoftmax";
+    softmax.domain = "octet";
+    softmax.attributes["scale"] = static_cast<float>(*scale);
+    softmax.inputs = {x};
+    Make(n.outputs[0], std::move(softmax));
+  }
+
+  // Reads B by its strides where that saves moving elements one by one; A then likewise. Rows that
+  // stay whole are moved quickly, and multiplied more quickly when they lie close: left alone.
+  void PermuteMatMul(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto permutation = [&](ValueId v) -> std::vector<int64_t> {
+      const Node* transpose = Producer(v, "Transpose");
+      if (transpose == nullptr || OnlyReader(v) == nullptr || !IsFloat(v)) return {};
+      return transpose->GetInts("perm", {});
+    };
+    const auto b = permutation(n.inputs[1]);
+    if (b.size() < 2 || b.back() + 1 == static_cast<int64_t>(b.size()) ||
+        graph_.ConstantOf(graph_.node(graph_.value(n.inputs[1]).producer).inputs[0]) != nullptr) {
+      return;
+    }
+    // One of the two innermost strides must be 1 for the product to take it.
+    if (b[b.size() - 2] + 1 != static_cast<int64_t>(b.size())) return;
+    const ValueType& type = graph_.value(n.inputs[0]).type;
+    if (!type.has_rank || type.dims.size() < 2) return;
+    Node product;
+    product.op = "PermutedMatMul";
+    product.domain = "octet";
+    product.attributes["perm_b"] = b;
+    product.inputs = {n.inputs[0], graph_.node(graph_.value(n.inputs[1]).producer).inputs[0]};
+    const auto a = permutation(n.inputs[0]);
+    if (a.size() >= 2 && a.back() + 1 == static_cast<int64_t>(a.size())) {
+      product.attributes["perm_a"] = a;
+      product.inputs[0] = graph_.node(graph_.value(n.inputs[0]).producer).inputs[0];
+    }
+    Make(n.outputs[0], std::move(product));
+  }
+
   bool SameStaticShape(ValueId a, ValueId b) const {
     const ValueType& ta = graph_.value(a).type;
     const ValueType& tb = graph_.value(b).type;
@@ -333,6 +403,7 @@ class Fuser {
       norm.inputs[1] = add->inputs[1];
       graph_.RemoveNode(graph_.value(sum).producer);
       if (Wanted(sum)) norm.outputs[1] = sum;
+      TakeResidualCodes(norm);
     }
     if (q) {
       const Node& quantizer = graph_.node(q->node);
@@ -343,6 +414,25 @@ class Fuser {
       if (!Wanted(y)) norm.outputs[0] = kNoValue;
     }
     Add(std::move(norm));
+  }
+
+  // A residual that a DequantizeLinear makes for this Norm alone is read as its codes.
+  void TakeResidualCodes(Node& norm) {
+    for (const size_t side : {1U, 0U}) {
+      const ValueId real = norm.inputs[side];
+      const auto dq = DequantizerOf(graph_, real);
+      // The Add that read it is gone; who else does?
+      if (!dq || !dq->is_activation() || Wanted(real) || !std::isfinite(dq->scale[0]) ||
+          graph_.ConstantOf(dq->codes) != nullptr) {
+        continue;
+      }
+      if (side == 0) std::swap(norm.inputs[0], norm.inputs[1]);
+      norm.inputs[1] = dq->codes;
+      norm.attributes["residual_scale"] = dq->scale[0];
+      norm.attributes["residual_zero_point"] = int64_t{dq->zero_point[0]};
+      graph_.RemoveNode(dq->node);
+      return;
+    }
   }
 
   void QuantizeMap(NodeId id) {

@@ -10,14 +10,21 @@
 //                                                                -> LayerNormalization
 //   the same without the mean, with or without Add               -> octet.Norm, rms = 1
 //   Add of equal shapes -> LayerNormalization -> QuantizeLinear  -> octet.Norm
+//   the same with a residual that is dequantized for it alone    -> its codes
 //   Gelu, Swish, Sigmoid, Tanh, Erf -> QuantizeLinear            -> octet.QMap
+//   Div by a power of two or Mul by a number above 0 -> Softmax  -> octet.ScaledSoftmax
+//   Transpose -> second operand of MatMul, its last axis moved   -> octet.PermutedMatMul
 //
 // Operators made in domain octet:
 //   octet.Norm  inputs 0 x, 1 residual?, 2 gamma, 3 beta?, 4 scale?, 5 zero_point? (8-bit);
 //               outputs 0 y?, 1 sum = x + residual?, 2 codes of y?; attributes epsilon, rms;
-//               kernels::LayerNorm over the last axis
+//               kernels::LayerNorm over the last axis. A residual of 8-bit codes has attributes
+//               residual_scale and residual_zero_point
 //   octet.QMap  inputs 0 x, 1 scale, 2 zero_point?; output codes; attribute function (Erf, Tanh,
 //               Sigmoid, Swish, Gelu) and the function's own; kernels::Map
+//   octet.ScaledSoftmax   softmax of attribute scale times the input, over the last axis
+//   octet.PermutedMatMul  MatMul of Transpose(a, perm_a) and Transpose(b, perm_b), attributes; an
+//               absent one leaves its operand as it is
 #pragma once
 
 #include <set>

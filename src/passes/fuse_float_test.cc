@@ -176,6 +176,61 @@ TEST(FuseFloat, KeepsTappedValues) {
   EXPECT_EQ(b.graph().value(n.outputs[1]).name, "sum");
 }
 
+TEST(FuseFloat, AResidualOfCodes) {
+  for (const bool read_elsewhere : {false, true}) {
+    GraphBuilder b;
+    const ValueId codes = b.graph().AddInput("codes", ValueType::Of(DType::kUint8, kShape));
+    const ValueId zero =
+        b.graph().AddConstant("zero", Tensor::Of<uint8_t>(Shape{}, std::vector<uint8_t>{7}));
+    const ValueId r =
+        b.Op("DequantizeLinear", "r", {codes, Scalar(b, "scale", 0.5F), zero}, kShape);
+    const ValueId sum = b.Add("sum", r, b.Input("x", kShape));
+    b.Output(b.Op("LayerNormalization", "norm", {sum, b.Constant("g", {4}, {1, 1, 1, 1})}, kShape));
+    if (read_elsewhere) b.Output(b.Like("Neg", "neg", r));
+    EXPECT_EQ(FuseFloat(b.graph()), 1);
+    b.graph().Verify("after fusing");
+    const Node& n = b.graph().node(b.graph().FindNode("norm"));
+    ASSERT_TRUE(n.Is("Norm", "octet"));
+    EXPECT_EQ(b.graph().value(n.inputs[1]).name, read_elsewhere ? "x" : "codes");
+    EXPECT_EQ(n.GetInt("residual_zero_point", 0), read_elsewhere ? 0 : 7);
+  }
+}
+
+TEST(FuseFloat, SoftmaxTakesAScale) {
+  const auto scale = [](const std::string& op, float by, int64_t axis) {
+    GraphBuilder b;
+    const ValueId s = Two(b, op, "s", b.Input("x", kShape), Scalar(b, "by", by));
+    b.Output(b.Op("Softmax", "y", {s}, kShape, {{"axis", axis}}));
+    FuseFloat(b.graph());
+    return b.graph().node(b.graph().FindNode("y")).GetFloat("scale", 0);
+  };
+  EXPECT_EQ(scale("Div", 8, -1), 0.125F);
+  EXPECT_EQ(scale("Mul", 0.3F, 2), 0.3F);
+  EXPECT_EQ(scale("Div", 3, -1), 0);  // a quotient is not a product
+  EXPECT_EQ(scale("Mul", -1, -1), 0);
+  EXPECT_EQ(scale("Mul", 2, 1), 0);
+}
+
+TEST(FuseFloat, MatMulReadsTransposedKeys) {
+  const auto attention = [](std::vector<int64_t> perm, const Shape& keys, bool seen) {
+    GraphBuilder b;
+    const ValueId q = b.Op("Transpose", "q", {b.Input("x", {1, 5, 3, 4})}, {1, 3, 5, 4},
+                           {{"perm", std::vector<int64_t>{0, 2, 1, 3}}});
+    const ValueId k = b.Op("Transpose", "k", {b.Input("z", keys)}, {1, 3, 4, 5}, {{"perm", perm}});
+    b.Output(b.Op("MatMul", "y", {q, k}, {1, 3, 5, 5}));
+    if (seen) b.Output(b.Like("Neg", "neg", k));
+    FuseFloat(b.graph());
+    b.graph().Verify("after fusing");
+    return Ops(b.graph());
+  };
+  EXPECT_THAT(attention({0, 2, 3, 1}, {1, 5, 3, 4}, false),
+              UnorderedElementsAre("octet.PermutedMatMul"));
+  EXPECT_THAT(attention({0, 2, 3, 1}, {1, 5, 3, 4}, true),
+              UnorderedElementsAre("Transpose", "Transpose", "MatMul", "Neg"));
+  EXPECT_THAT(attention({0, 2, 1, 3}, {1, 4, 3, 5}, false),
+              UnorderedElementsAre("Transpose", "Transpose", "MatMul"));
+}
+
 TEST(FuseFloat, AnAdditionThatBroadcastsStays) {
   GraphBuilder b;
   const ValueId sum = b.Op("Add", "sum", {b.Input("x", kShape), b.Input("r", {1, 3, 4})}, kShape);

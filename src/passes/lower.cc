@@ -297,13 +297,14 @@ class Lowering {
     return true;
   }
 
-  Tail FollowTail(const Node& n, int64_t channels) const {
+  // What follows `from`, which is the output of node n or of the addition of its bias.
+  Tail FollowTail(const Node& n, ValueId from, int64_t channels) const {
     const bool channels_last = !n.Is("Conv");
     Tail tail;
-    tail.end = n.outputs[0];
-    if (TakeResidual(n.outputs[0], channels, channels_last, tail)) return tail;
+    tail.end = from;
+    if (TakeResidual(from, channels, channels_last, tail)) return tail;
     Bounds bounds;
-    const ValueId end = TakeActivations(n.outputs[0], channels, channels_last, bounds);
+    const ValueId end = TakeActivations(from, channels, channels_last, bounds);
     tail.quantizer = QuantizerBehind(end);
     if (!tail.quantizer) {
       if (!bounds.per_channel()) {
@@ -323,6 +324,26 @@ class Lowering {
     return tail;
   }
 
+  // MatMul -> Add of a float constant of one number per column: taken where the result stays float,
+  // so that nothing is rounded that the graph does not round. `tail` is then what follows the Add.
+  ValueId TakeFloatBias(const Node& n, int64_t channels, Tail& tail) const {
+    const NodeId use = n.Is("MatMul") ? OnlyUse(n.outputs[0]) : kNoNode;
+    if (use == kNoNode || !graph_.node(use).Is("Add")) return kNoValue;
+    const Node& add = graph_.node(use);
+    const ValueId other = add.inputs[0] == n.outputs[0] ? add.inputs[1] : add.inputs[0];
+    const Tensor* b = graph_.ConstantOf(other);
+    const ValueType& type = graph_.value(n.outputs[0]).type;
+    if (b == nullptr || b->dtype() != DType::kFloat32 || b->elements() != channels ||
+        b->shape().rank() < 1 || b->shape()[b->shape().rank() - 1] != channels || !type.has_rank ||
+        b->shape().rank() > static_cast<int>(type.dims.size())) {
+      return kNoValue;
+    }
+    const Tail behind = FollowTail(n, add.outputs[0], channels);
+    if (behind.quantizer || behind.outer_q) return kNoValue;
+    tail = behind;
+    return other;
+  }
+
   void LowerWeighted(NodeId id) {
     const Node n = graph_.node(id);
     const auto x = DequantizerOf(graph_, n.inputs[0]);
@@ -335,7 +356,8 @@ class Lowering {
     const auto bias = ReadBias(n, x->scale[0], w, refused);
     if (!bias) return Keep(id, refused);
 
-    const Tail tail = FollowTail(n, w.channels);
+    Tail tail = FollowTail(n, n.outputs[0], w.channels);
+    const ValueId float_bias = TakeFloatBias(n, w.channels, tail);
     const bool float_output = !tail.quantizer && !tail.outer_q;
     const QuantizerInfo* first =
         tail.quantizer ? &*tail.quantizer : (tail.outer_q ? &*tail.outer_q : nullptr);
@@ -346,7 +368,7 @@ class Lowering {
     std::map<std::string, Attribute> attributes = n.attributes;
     for (const char* drop : {"alpha", "beta", "transA"}) attributes.erase(drop);
     attributes["x_zero_point"] = int64_t{x->zero_point[0]};
-    std::vector<ValueId> inputs(7, kNoValue);
+    std::vector<ValueId> inputs(8, kNoValue);
     inputs[0] = x->codes;
     inputs[1] = w.value;
     if (!bias->empty()) inputs[2] = Ints(n.name + ".bias_codes", *bias);
@@ -358,6 +380,7 @@ class Lowering {
       attributes["output_dtype"] = kOnnxFloat;
       if (std::isfinite(tail.bounds.lo[0])) attributes["float_lo"] = tail.bounds.lo[0];
       if (std::isfinite(tail.bounds.hi[0])) attributes["float_hi"] = tail.bounds.hi[0];
+      inputs[7] = float_bias;
     } else {
       const QuantizerInfo& y = tail.outer_q ? *tail.outer_q : *tail.quantizer;
       attributes["output_dtype"] = y.dtype == DType::kUint8 ? kOnnxUint8 : kOnnxInt8;

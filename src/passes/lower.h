@@ -7,7 +7,7 @@
 //   octet.QConv   inputs  0 x, 1 w int8 OIHW, 2 bias int32[OC]?, 3 multiplier float32[OC],
 //                         4 lo int32[1|OC]?, 5 hi int32[1|OC]?  (code bounds; default: the
 //                         type's),
-//                         6 residual?
+//                         6 residual?, 7 float_bias float32[OC]? (float output only)
 //                 attributes of Conv (kernel_shape, strides, pads, dilations, group, auto_pad) and
 //                         x_zero_point, y_zero_point,
 //                         output_dtype (ONNX id: 2 uint8, 3 int8, 1 float),

@@ -91,6 +91,27 @@ TEST(Lower, SaysWhatStaysFloat) {
   EXPECT_THAT(report.kept[0].reason, HasSubstr("weight is not quantized"));
 }
 
+// As exporters write a linear layer: MatMul, then Add with the bias first.
+TEST(Lower, AFloatResultTakesItsBiasInFloat) {
+  for (const bool quantized_behind : {false, true}) {
+    GraphBuilder b;
+    const ValueId w = b.Noise("w", {4, 3});
+    const ValueId y = b.Op("MatMul", "linear", {b.Input("x", {1, 2, 4}), w}, {1, 2, 3});
+    const ValueId z = b.Op("Add", "biased", {b.Constant("bias", {3}, {1, 2, 3}), y}, {1, 2, 3});
+    b.Output(quantized_behind ? b.Op("MatMul", "next", {z, b.Noise("v", {3, 2})}, {1, 2, 2})
+                              : b.Like("Softmax", "softmax", z));
+    Graph g = QuantizedGraph(b.graph(), {});
+    Lower(g, NoEvaluation());
+    const Node& linear = g.node(g.FindNode("linear"));
+    ASSERT_EQ(linear.op, "QGemm");
+    EXPECT_EQ(Ops(g).count("Add"), quantized_behind ? 1U : 0U);
+    ASSERT_EQ(linear.inputs.size(), quantized_behind ? 4U : 8U);
+    if (!quantized_behind) {
+      EXPECT_EQ(g.value(linear.inputs[7]).name, "bias");
+    }
+  }
+}
+
 TEST(Lower, PerChannelBoundsBecomeCodes) {
   GraphBuilder b;
   const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 2, 1);

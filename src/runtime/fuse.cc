@@ -1,6 +1,7 @@
 // Which nodes can be done in one pass: Conv, Gemm or MatMul, then any of Relu, Clip with constant
-// scalar bounds, and Add of a tensor of the same shape, as long as every value in between has one
-// reader and nobody else wants to see it. Whether the kernel takes them is the factory's decision.
+// scalar bounds, Add of a tensor of the same shape and, behind a MatMul, of a constant row, as long
+// as every value in between has one reader and nobody else wants to see it. Whether the kernel
+// takes them is the factory's decision.
 #include <limits>
 #include <optional>
 
@@ -26,7 +27,7 @@ std::optional<float> Bound(const Node& clip, size_t i, const std::vector<PlanVal
   return t->data<float>()[0];
 }
 
-std::optional<Follower> AsFollower(const Node& node, ValueId from,
+std::optional<Follower> AsFollower(const Node& node, ValueId from, bool behind_matmul,
                                    const std::vector<PlanValue>& values, ValueId* residual) {
   if (!node.domain.empty() || node.outputs.size() != 1) return std::nullopt;
   Follower f;
@@ -49,6 +50,14 @@ std::optional<Follower> AsFollower(const Node& node, ValueId from,
     const ValueId other = node.inputs[0] == from ? node.inputs[1] : node.inputs[0];
     if (other == from || other == kNoValue) return std::nullopt;
     const PlanValue& r = values[static_cast<size_t>(other)];
+    const Shape& y = values[static_cast<size_t>(from)].shape;
+    if (behind_matmul && r.constant && r.dtype == DType::kFloat32 && r.shape.rank() >= 1 &&
+        r.shape.rank() <= y.rank() && r.shape.elements() == y[y.rank() - 1] &&
+        r.shape[r.shape.rank() - 1] == r.shape.elements()) {
+      f.kind = Follower::Kind::kBias;
+      f.bias = r.constant.get();
+      return f;
+    }
     if (r.constant || r.dtype != DType::kFloat32 ||
         !(r.shape == values[static_cast<size_t>(from)].shape)) {
       return std::nullopt;
@@ -85,7 +94,8 @@ std::map<NodeId, FusedGroup> FindFusedGroups(const PlanRequest& request,
            readers[from].size() == 1) {
       const NodeId next = readers[from][0];
       ValueId residual = kNoValue;
-      auto follower = AsFollower(graph.node(next), from, values, &residual);
+      const bool behind_matmul = group.how.empty() && node.op == "MatMul";
+      auto follower = AsFollower(graph.node(next), from, behind_matmul, values, &residual);
       if (!follower || taken.contains(next)) break;
       if (follower->kind == Follower::Kind::kAdd) {
         // One residual per group; Conv + Conv -> Add belongs to the first of the two that finds it.

@@ -152,14 +152,16 @@ constexpr OpRow kRows[] = {
     {"QLinearGlobalAveragePool", "com.microsoft", MakeContribQLinearPool, Inputs(1, 2, 3, 4)},
     {"QLinearConcat", "com.microsoft", MakeContribQLinearConcat, kAllButEveryThirdFromTwo},
 
-    {"QConv", "octet", MakeQConv, Inputs(1, 2, 3, 4, 5)},
-    {"QGemm", "octet", MakeQGemm, Inputs(1, 2, 3, 4, 5)},
+    {"QConv", "octet", MakeQConv, Inputs(1, 2, 3, 4, 5, 7)},
+    {"QGemm", "octet", MakeQGemm, Inputs(1, 2, 3, 4, 5, 7)},
     {"QAdd", "octet", MakeQAdd},
     {"QAveragePool", "octet", MakeQPool},
     {"QGlobalAveragePool", "octet", MakeQPool},
     {"QLookup", "octet", MakeQLookup, Inputs(1)},
     {"QMap", "octet", MakeQMap, Inputs(1, 2)},
     {"Norm", "octet", MakeNorm, Inputs(4, 5)},
+    {"ScaledSoftmax", "octet", MakeScaledSoftmax},
+    {"PermutedMatMul", "octet", MakePermutedMatMul},
 };
 
 }  // namespace

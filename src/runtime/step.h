@@ -36,13 +36,15 @@ struct OutputInfo {
 };
 
 // A node the planner would like done in the same pass over the output: Relu, Clip with constant
-// scalar bounds, or Add of a tensor of the output's shape (input number `residual` of the request).
+// scalar bounds, Add of a tensor of the output's shape (input number `residual` of the request), or
+// Add of a constant row to every row (right behind a MatMul only).
 struct Follower {
-  enum class Kind : uint8_t { kClamp, kAdd };
+  enum class Kind : uint8_t { kClamp, kAdd, kBias };
   Kind kind = Kind::kClamp;
-  float lo = 0.0F, hi = 0.0F;  // kClamp
-  size_t residual = 0;         // kAdd: index into StepRequest::inputs
-  std::string op;              // for reports
+  float lo = 0.0F, hi = 0.0F;    // kClamp
+  size_t residual = 0;           // kAdd: index into StepRequest::inputs
+  const Tensor* bias = nullptr;  // kBias: lives as long as the plan
+  std::string op;                // for reports
 };
 
 struct StepRequest {

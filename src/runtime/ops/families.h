@@ -12,6 +12,7 @@ Step MakeConvTranspose(const StepRequest& r);
 // gemm.cc
 Step MakeGemm(const StepRequest& r);
 Step MakeMatMul(const StepRequest& r);
+Step MakePermutedMatMul(const StepRequest& r);  // domain octet, made by passes/fuse_float.h
 
 // unary.cc: one float32 or integer function of each element
 Step MakeUnary(const StepRequest& r);
@@ -108,6 +109,7 @@ Step MakeQLookup(const StepRequest& r);
 
 // fused.cc: domain octet, made by passes/fuse_float.h
 Step MakeNorm(const StepRequest& r);
+Step MakeScaledSoftmax(const StepRequest& r);
 Step MakeQMap(const StepRequest& r);
 
 }  // namespace octet::ops

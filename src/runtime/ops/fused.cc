@@ -48,8 +48,23 @@ Step MakeQMap(const StepRequest& r) {
   return step;
 }
 
+Step MakeScaledSoftmax(const StepRequest& r) {
+  RequireFloat(r, 0);
+  const Shape& x = r.shape(0);
+  if (x.rank() < 1) FailStep(r, "the input is a scalar");
+  const int64_t n = x[x.rank() - 1];
+  const float scale = r.node->GetFloat("scale", 1.0F);
+  Step step = NewStep(r, "octet_softmax");
+  step.overwrites = 0;
+  step.run = [=, rows = n == 0 ? 0 : x.elements() / n](const StepArgs& a) {
+    if (rows > 0) kernels::Softmax(a.in<float>(0), rows, n, a.out<float>(0), {}, scale);
+  };
+  return step;
+}
+
 Step MakeNorm(const StepRequest& r) {
-  for (size_t i = 0; i < 4; ++i) RequireFloat(r, i);
+  const bool residual_codes = r.has(1) && r.dtype(1) != DType::kFloat32;
+  for (const size_t i : {0U, 2U, 3U}) RequireFloat(r, i);
   const Shape& x = r.shape(0);
   if (x.rank() < 1) FailStep(r, "the input is a scalar");
   const int64_t n = x[x.rank() - 1];
@@ -64,14 +79,23 @@ Step MakeNorm(const StepRequest& r) {
   p.rows = n == 0 ? 0 : x.elements() / n;
   p.rms = r.node->GetInt("rms", 0) != 0;
   p.epsilon = r.node->GetFloat("epsilon", 1e-5F);
+  if (residual_codes) {
+    p.residual_type = CodeTypeOf(r, r.dtype(1));
+    p.residual_scale = r.node->GetFloat("residual_scale", 1.0F);
+    p.residual_zero_point = static_cast<int32_t>(r.node->GetInt("residual_zero_point", 0));
+  }
   const bool codes = r.outputs.size() > 2 && r.outputs[2].present;
   if (codes) p.codes = GridIn(r, 4);
   Step step = NewStep(r, "octet_layer_norm");
-  step.run = [p](const StepArgs& a) {
+  step.run = [p, residual_codes](const StepArgs& a) {
     if (p.rows == 0) return;
     kernels::LayerNormProblem q = p;
     q.x = a.in<float>(0);
-    q.residual = a.in<float>(1);
+    if (residual_codes) {
+      q.residual_codes = a.inputs[1].raw;
+    } else {
+      q.residual = a.in<float>(1);
+    }
     q.gamma = a.in<float>(2);
     q.beta = a.has(3) ? a.in<float>(3) : nullptr;
     q.y = a.out<float>(0);

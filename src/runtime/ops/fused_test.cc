@@ -62,6 +62,56 @@ TEST(Fused, TheSameBitsAsUnfused) {
   EXPECT_EQ(floats[0], floats[2]);
 }
 
+TEST(Fused, ResidualOfCodes) {
+  TestGraph g;
+  const ValueId codes = g.Input({3, 40}, DType::kInt8), x = g.Input({3, 40});
+  const ValueId r =
+      g.Op("DequantizeLinear", {codes, g.Constant(Floats({}, {0.03F})),
+                                g.Constant(Tensor::Of<int8_t>(Shape{}, std::vector<int8_t>{-9}))});
+  g.Output(g.Op("LayerNormalization", {g.Op("Add", {r, x}), g.Constant(Noise({40}, 3))}));
+  Tensor q(DType::kInt8, Shape{3, 40});
+  for (size_t i = 0; i < 120; ++i) q.mutable_data<int8_t>()[i] = static_cast<int8_t>(i * 37);
+  const Tensor f = Noise({3, 40}, 2);
+  EXPECT_EQ(Values<float>(g.Run({&q, &f})[0]),
+            Values<float>(g.Run({&q, &f}, {{r}, false}, [](ValueId, const TensorView&) {})[0]));
+  EXPECT_EQ(Executor(g.graph).Explain(std::vector<Shape>{{3, 40}, {3, 40}}).size(), 1U);
+}
+
+// Attention as exporters write it: keys transposed twice over, scores scaled.
+TEST(Fused, AttentionReadsWhatIsTransposed) {
+  for (const bool broadcast : {false, true}) {
+    TestGraph g;
+    const int64_t batch = broadcast ? 1 : 2;
+    const ValueId x = g.Input({2, 5, 3, 4}), z = g.Input({batch, 7, 3, 4});
+    const ValueId q = g.Op("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 2, 1, 3}}});
+    const ValueId k = g.Op("Transpose", {z}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}});
+    const ValueId scores = g.Op("MatMul", {q, k});
+    const ValueId scaled = g.Op("Div", {scores, g.Constant(Floats({}, {2}))});
+    g.Output(g.Op("Softmax", {scaled}, {{"axis", int64_t{-1}}}));
+    const Tensor a = Noise({2, 5, 3, 4}, 1), b = Noise({batch, 7, 3, 4}, 2);
+    const auto fused = Values<float>(g.Run({&a, &b})[0]);
+    const auto plain = Values<float>(
+        g.Run({&a, &b}, {{q, k, scores, scaled}, false}, [](ValueId, const TensorView&) {})[0]);
+    ASSERT_EQ(fused.size(), plain.size());
+    // Sums of 4 products of numbers up to 4, in two orders; softmax passes differences on.
+    for (size_t i = 0; i < fused.size(); ++i) EXPECT_NEAR(fused[i], plain[i], 64 * 6e-8F);
+  }
+}
+
+// Exporters' linear layers: the bias is added in the product's own pass.
+TEST(Fused, MatMulTakesItsBias) {
+  TestGraph g;
+  const ValueId x = g.Input({2, 5, 16});
+  const ValueId product = g.Op("MatMul", {x, g.Constant(Noise({16, 24}, 3))});
+  g.Output(g.Op("Relu", {g.Op("Add", {g.Constant(Noise({24}, 4)), product})}));
+  const Tensor t = Noise({2, 5, 16}, 1);
+  const auto fused = Values<float>(g.Run({&t})[0]);
+  const auto plain =
+      Values<float>(g.Run({&t}, {{product}, false}, [](ValueId, const TensorView&) {})[0]);
+  for (size_t i = 0; i < fused.size(); ++i) EXPECT_NEAR(fused[i], plain[i], 16 * 16 * 6e-8F);
+  EXPECT_EQ(Executor(g.graph).Explain(std::vector<Shape>{{2, 5, 16}}).size(), 1U);
+}
+
 TEST(Fused, AnyBatch) {
   TestGraph g;
   const ValueId x = g.Input({-1, 8});

@@ -48,8 +48,11 @@ Step Linear(const StepRequest& r, int64_t m, int64_t k, int64_t n, const float* 
   const memory::desc plain({n, k, 1, 1}, memory::data_type::f32,
                            memory::dims{weight_strides[0], weight_strides[1], 1, 1});
   const memory::desc any({n, k, 1, 1}, memory::data_type::f32, Tag::any);
-  const memory::desc bias_desc = bias != nullptr ? DnnlDesc({n}) : memory::desc();
   size_t fused = 0;
+  if (bias == nullptr && !r.followers.empty() && r.followers[0].kind == Follower::Kind::kBias) {
+    bias = r.followers[fused++].bias->data<float>().data();
+  }
+  const memory::desc bias_desc = bias != nullptr ? DnnlDesc({n}) : memory::desc();
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops post;
@@ -262,6 +265,60 @@ Step MakeMatMul(const StepRequest& r) {
         index[d] = 0;
       }
     }
+    SetProduct(step, p, {});
+    return step;
+  });
+}
+
+// MatMul of operands whose axes are permuted in memory: their strides say so, nothing is moved.
+Step MakePermutedMatMul(const StepRequest& r) {
+  CheckFloat(r, 2);
+  struct Side {
+    std::vector<int64_t> dims, strides;  // of the permuted operand; stride 0 where it broadcasts
+  };
+  const Shape& y = r.outputs[0].shape;
+  const auto rank = static_cast<size_t>(y.rank());
+  const auto side = [&](size_t i, const char* key) {
+    const Shape& x = r.shape(i);
+    const auto strides = StridesOf(x, Layout::kPlain);
+    std::vector<int64_t> perm = r.node->GetInts(key, {});
+    for (int d = 0; perm.empty() && d < x.rank(); ++d) perm.push_back(d);
+    if (perm.size() != strides.size()) FailStep(r, Cat(key, " does not fit ", x.ToString()));
+    Side s;
+    s.dims.assign(rank - perm.size(), 1);
+    s.strides.assign(rank - perm.size(), 0);
+    for (const int64_t from : perm) {
+      s.dims.push_back(x[static_cast<int>(from)]);
+      s.strides.push_back(strides.at(static_cast<size_t>(from)));
+    }
+    for (size_t d = 0; d + 2 < rank; ++d)
+      if (s.dims[d] == 1) s.strides[d] = 0;
+    return s;
+  };
+  const Side a = side(0, "perm_a"), b = side(1, "perm_b");
+  if (y.elements() == 0) return Nothing(r);
+  Product p;
+  p.m = a.dims[rank - 2];
+  p.k = a.dims[rank - 1];
+  p.n = b.dims[rank - 1];
+  if (p.k == 0) return Zeros(r);
+  p.a_strides = {a.strides[rank - 2], a.strides[rank - 1]};
+  p.b_strides = {b.strides[rank - 2], b.strides[rank - 1]};
+  std::vector<int64_t> index(rank - 2, 0);
+  for (int64_t i = 0; i < y.elements() / (p.m * p.n); ++i) {
+    MatrixOffsets at{0, 0, i * p.m * p.n * 4};
+    for (size_t d = 0; d + 2 < rank; ++d) {
+      at.a += index[d] * a.strides[d] * 4;
+      at.b += index[d] * b.strides[d] * 4;
+    }
+    p.matrices.push_back(at);
+    for (size_t d = rank - 2; d-- > 0;) {
+      if (++index[d] < y[static_cast<int>(d)]) break;
+      index[d] = 0;
+    }
+  }
+  return WithDnnlErrors(r, [&] {
+    Step step = NewStep(r, "");
     SetProduct(step, p, {});
     return step;
   });

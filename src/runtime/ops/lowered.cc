@@ -38,6 +38,7 @@ std::vector<T> Values(const StepRequest& r, size_t i, int64_t channels, bool one
 }
 
 constexpr size_t kResidualInput = 6;
+constexpr size_t kFloatBiasInput = 7;
 
 kernels::Epilogue EpilogueOf(const StepRequest& r, int64_t channels) {
   kernels::Epilogue e;
@@ -49,6 +50,7 @@ kernels::Epilogue EpilogueOf(const StepRequest& r, int64_t channels) {
     e.output = kernels::OutputType::kFloat32;
     e.float_lo = r.node->GetFloat("float_lo", e.float_lo);
     e.float_hi = r.node->GetFloat("float_hi", e.float_hi);
+    e.float_bias = Values<float>(r, kFloatBiasInput, channels, false);
     return e;
   }
   const kernels::CodeType type = CodeTypeOf(r, dtype);
