@@ -1,11 +1,14 @@
 """octet bench on single operators: what it prints adds up, and what it refuses it names."""
 
+import json
+import subprocess
+import sys
 import unittest
 
 import numpy as np
 import onnx
 from demo_model import MODEL
-from octet_program import BAD_FILE, IO_ERROR, SCRATCH, USAGE, run, succeed
+from octet_program import BAD_FILE, IO_ERROR, PROGRAM, ROOT, SCRATCH, USAGE, run, succeed
 
 QUICK = ("--threads", 1, "--seconds", 0.005)
 
@@ -106,6 +109,39 @@ class BenchOperators(unittest.TestCase):
         for command in ("linear", "conv2d", "quantize", "layernorm", "suite"):
             text = succeed("bench", command, "--help").out
             self.assertIn(f"octet bench {command} ", text)
+
+    def script(self, *arguments):
+        command = [sys.executable, *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_peers_of_other_processes(self):
+        """bench/peers/operators.py compares like with like and checks the peers' results."""
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        path = SCRATCH / "peers.json"
+        text = self.script(
+            "bench/peers/operators.py", "linear 5x32x16",
+            "conv2d 1x8x9x9 8 3x3 stride=2 pad=1 groups=2 zero-point=9", "layernorm 4x32",
+            "quantize 1x3x4x5", "--octet", PROGRAM, "--threads", 1, "--rounds", 1, "--seconds",
+            0.01, "--json", path,
+        )
+        self.assertIn("geometric mean", text)
+        rows = {row["row"]: row for row in json.loads(path.read_text(encoding="utf-8"))}
+        for name in ("ort QLinearMatMul", "ort DynamicQuantizeMatMul", "ort QLinearConv",
+                     "ort SkipLayerNormalization", "ort QuantizeLinear"):
+            self.assertGreater(rows[name]["octet_speed"], 0, name)
+
+    def test_tables_for_the_documentation(self):
+        report = succeed("bench", "conv2d", "1x4x6x6", 8, "3x3", *QUICK, "--json")
+        moved = succeed("bench", "quantize", "1x4x6x6", *QUICK, "--json")
+        paths = [SCRATCH / "operator.json", SCRATCH / "moved.json"]
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        for path, result in zip(paths, (report, moved)):
+            path.write_text(result.out, encoding="utf-8")
+        text = self.script("bench/table.py", *paths)
+        self.assertIn("| conv2d 1x4x6x6 8 3x3 |", text)
+        self.assertIn("quantize to NHWC", text)
 
     def test_models_are_still_timed(self):
         report = succeed("bench", MODEL, *QUICK, "--json").json
