@@ -110,6 +110,42 @@ class Gemm {
   std::unique_ptr<Impl> impl_;
 };
 
+// A linear layer on float activations that are quantized as they come:
+//   s = max(largest |x|, 1e-8) / 127 of a row (per token), or of all rows (per tensor)
+//   q = rne(x / s), y = clamp(float(sum(q * w)) * weight_scale[n] * s + bias[n])
+// multiplied from left to right (torch-int's dynamic absmax quantizers and its dequantization). NaN
+// counts for nothing in s and becomes code -128.
+enum class DynamicRange : uint8_t { kPerToken, kPerTensor };
+
+struct DynamicGemmProblem {
+  int64_t n = 0, k = 0;
+  DynamicRange range = DynamicRange::kPerToken;
+  const int8_t* weight = nullptr;  // (N,K) if `weight_is_nk`, else (K,N); read at construction only
+  bool weight_is_nk = true;
+  std::vector<float> weight_scale;  // [N] or [1]
+  std::vector<float> bias;          // [N] or empty
+  float lo = -3.402823466e+38F;
+  float hi = 3.402823466e+38F;
+};
+
+class DynamicGemm {
+ public:
+  // Throws kUnsupported where a sum could leave int32: never for K <= 65,536.
+  explicit DynamicGemm(const DynamicGemmProblem& problem);
+  ~DynamicGemm();
+  DynamicGemm(DynamicGemm&&) noexcept;
+  DynamicGemm& operator=(DynamicGemm&&) noexcept;
+
+  // x (M,K), y (M,N) float32; strides between rows in elements.
+  void Run(int64_t m, const float* x, int64_t x_stride, float* y, int64_t y_stride) const;
+  [[nodiscard]] const std::vector<Candidate>& candidates() const;
+  [[nodiscard]] int64_t packed_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 // A 2-D convolution (1-D: H = 1), any groups, depthwise included.
 class Conv {
  public:

@@ -20,7 +20,9 @@ struct EpilogueArgs {
   const int32_t* bias;      // bias - x_zero_point * sum(w), modulo 2^32
   const float* multiplier;  // finite
   const float* float_bias;  // kStoreFloat
-  const uint8_t* lo;        // bounds of unsigned codes, kStoreCodes
+  // kStoreFloat: one factor per row of y, applied after the multiplier; null: none
+  const float* row_scale;
+  const uint8_t* lo;  // bounds of unsigned codes, kStoreCodes
   const uint8_t* hi;
   EpilogueOutput output;
   // No number that is rounded to a code leaves int32, so none need be clamped before.
@@ -94,6 +96,18 @@ struct DequantizeToNchwArgs {
   float scale;
   int32_t zero_point;  // of unsigned codes
   uint8_t x_flip;
+};
+// Rows of x f32, each on its own symmetric grid: scale = max(largest |x|, 1e-8) / 127 (or the one
+// shared), y = rne(x / scale) + 128, a division's result. NaN counts for nothing in the scale and
+// becomes 0. y null: scales alone.
+struct QuantizeRowsArgs {
+  const float* x;
+  int64_t x_stride;  // elements
+  int64_t rows, k;
+  float shared_scale;  // 0: none
+  float* scale;        // (rows)
+  uint8_t* y;
+  int64_t y_stride;
 };
 struct QuantizeArgs {
   const float* x;

@@ -31,6 +31,8 @@ class Convolution {
   [[nodiscard]] int64_t OutWidth(int64_t width) const;
   [[nodiscard]] const ConvProblem& problem() const { return problem_; }
   [[nodiscard]] const std::vector<Candidate>& candidates() const { return candidates_; }
+  // True where a sum could leave int32.
+  [[nodiscard]] bool takes_reference() const { return kernel_->op == Op::Reference; }
   [[nodiscard]] int64_t packed_bytes() const { return weights_.size() + epilogue_->bytes(); }
 
  private:
@@ -43,6 +45,7 @@ class Convolution {
   void Pack();
   void Address(const Space& space, const Block& block, DenseArgs* args) const;
   void Stage(const Space& space, const Block& block, DenseArgs* args) const;
+  void QuantizeRows(const Space& space, const Block& block, DenseArgs* args) const;
   void RunDense(const Images& images) const;
   void RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0, int64_t n1) const;
   void RunDepthwise(const Images& images) const;

@@ -159,6 +159,32 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   args->tap_offset = offset;
 }
 
+// A as codes made of float rows: dynamic quantization, a block at a time, so that the codes are
+// read from L2.
+void Convolution::QuantizeRows(const Space& space, const Block& block, DenseArgs* args) const {
+  const int64_t k = problem_.in_channels;
+  // Rows a multiple of 1 KiB apart would share few sets of L1.
+  const int64_t row_bytes = CeilDiv(k, 64) * 64 + (CeilDiv(k, 64) % 16 == 0 ? 64 : 0);
+  const int64_t codes = block.columns * row_bytes + kSlack;
+  uint8_t* staged = StagingBuffer(CeilDiv(codes, 64) * 64 + block.columns * 4);
+  QuantizeRowsArgs rows{};
+  rows.x = space.images.x_float + block.column * space.images.x_float_stride;
+  rows.x_stride = space.images.x_float_stride;
+  rows.rows = block.columns;
+  rows.k = k;
+  rows.shared_scale = space.images.shared_scale;
+  rows.scale = reinterpret_cast<float*>(staged + CeilDiv(codes, 64) * 64);
+  rows.y = staged;
+  rows.y_stride = row_bytes;
+  Call(Select(Op::QuantizeRows), rows);
+  args->epilogue.row_scale = rows.scale;
+  args->a = staged;
+  args->end = staged + codes;
+  args->lda = args->pitch = row_bytes;
+  static constexpr int64_t kNoOffset = 0;
+  args->tap_offset = &kNoOffset;
+}
+
 // Units [begin, end), channels [n0, n1) of every group.
 void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0,
                                 int64_t n1) const {
@@ -201,7 +227,9 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
     DenseArgs args{};
     // Kernels read whole vectors, and copy what they may not read only where it is one piece.
     const bool loose = taps_ > 1 && (kc_ % 64 != 0 || block.rows * block.columns < 16);
-    if (staged || loose) {
+    if (im.x_float != nullptr) {
+      QuantizeRows(space, block, &args);
+    } else if (staged || loose) {
       Stage(space, block, &args);
     } else {
       Address(space, block, &args);
@@ -217,7 +245,9 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
         (block.image * space.out_height + block.row) * space.out_width + block.column;
     const uint8_t* a = args.a;
     for (int64_t g = 0; g < p.groups; ++g) {
+      const float* row_scale = args.epilogue.row_scale;
       args.epilogue = FromChannel(epilogue_->args(), g * group_out);
+      args.epilogue.row_scale = row_scale;
       args.a = a + g * group_in;
       args.weight = weights_.data() + g * group_bytes_;
       args.y = im.y + pixel * im.y_stride + g * group_out * OutputBytes(args.epilogue);

@@ -219,10 +219,12 @@ OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const 
                             const int32_t* sums) {
   constexpr int kPacked = 4 / NT, kBegin = H * kRows / 2, kEnd = kBegin + kRows / 2;
   if (S == kWide) {
+    const float* scale = d.epilogue.row_scale;
     for (int i = kBegin; i < kEnd && i < tile.rows; ++i) {
       for (int v = 0; v < NT; ++v) {
         StoreWide(d.epilogue, LoadSums(sums + (i * NT + v) * 16), column.c + v * 16,
-                  Mask16(column.n - v * 16), d.y + tile.y[i] * d.y_stride);
+                  Mask16(column.n - v * 16), d.y + tile.y[i] * d.y_stride,
+                  scale == nullptr ? nullptr : scale + tile.y[i]);
       }
     }
   } else if (tile.rows == kRows) {

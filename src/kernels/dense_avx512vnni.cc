@@ -99,13 +99,14 @@ template <int MR, int NV>
 OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_t row, int64_t rows,
                             int64_t c, int64_t n) {
   if (d.epilogue.output != kStoreCodes) {
+    const float* scale = d.epilogue.row_scale;
     OCTET_UNROLL
     for (int i = 0; i < MR; ++i) {
       if (i >= rows) return;
       OCTET_UNROLL
       for (int v = 0; v < NV; ++v) {
         StoreWide(d.epilogue, acc[i][v], c + v * 16, Mask16(n - v * 16),
-                  d.y + (row + i) * d.y_stride);
+                  d.y + (row + i) * d.y_stride, scale == nullptr ? nullptr : scale + row + i);
       }
     }
     return;

@@ -54,7 +54,9 @@ void Tile(const DenseArgs& d, int64_t row, int64_t rows, int64_t n0, int64_t cha
     }
   for (int64_t i = 0; i < rows; ++i) {
     const uint8_t* r = d.r == nullptr ? nullptr : d.r + (row + i) * d.r_stride;
-    StorePixel(d.epilogue, acc[i], n0, channels, r, d.y + (row + i) * d.y_stride);
+    const float* scale = d.epilogue.row_scale;
+    StorePixel(d.epilogue, acc[i], n0, channels, r, d.y + (row + i) * d.y_stride,
+               scale == nullptr ? nullptr : scale + row + i);
   }
 }
 

@@ -19,6 +19,7 @@ enum class Op {
   QuantizeToNhwc,
   DequantizeToNchw,
   Quantize,
+  QuantizeRows,
   Dequantize,
   Add,
   MaxPixels,

@@ -122,11 +122,14 @@ OCTET_INLINE __m512i Bound(__m512i codes, __m512i lo, __m512i hi, __m512i flip) 
 }
 
 // One vector of 16 channels from c on: stored as int32 or float32. y: the pixel's channel 0.
-OCTET_INLINE void StoreWide(const EpilogueArgs& e, Acc acc, int64_t c, __mmask16 mask, uint8_t* y) {
+// row_scale: the row's factor, or null.
+OCTET_INLINE void StoreWide(const EpilogueArgs& e, Acc acc, int64_t c, __mmask16 mask, uint8_t* y,
+                            const float* row_scale = nullptr) {
   if (e.output == kStoreInt32) {
     _mm512_mask_storeu_epi32(y + c * 4, mask, AsInt(acc));
   } else {
     __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), _mm512_loadu_ps(e.multiplier + c));
+    if (row_scale != nullptr) v = _mm512_mul_ps(v, _mm512_set1_ps(*row_scale));
     v = _mm512_add_ps(v, _mm512_loadu_ps(e.float_bias + c));
     v = ClampPs(v, _mm512_set1_ps(e.float_lo), _mm512_set1_ps(e.float_hi));
     _mm512_mask_storeu_ps(y + c * 4, mask, v);

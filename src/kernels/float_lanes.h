@@ -70,21 +70,6 @@ OCTET_LANES_INLINE F CopySign(F a, F b) {
   return FromBits((Bits(a) & SplatInt(0x7fffffff)) | (Bits(b) & SplatInt(INT32_MIN)));
 }
 
-// True if a lane of the mask is set.
-OCTET_LANES_INLINE bool Any(I mask) {
-#if defined(__AVX512F__)
-  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
-#elif defined(__AVX2__)
-  return _mm256_movemask_ps(FromBits(mask)) != 0;
-#elif defined(__SSE2__)
-  return _mm_movemask_ps(FromBits(mask)) != 0;
-#else
-  for (int i = 0; i < kLanes; ++i)
-    if (mask[i] != 0) return true;
-  return false;
-#endif
-}
-
 // The low byte of every lane.
 typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
 OCTET_LANES_INLINE Bytes ToBytes(I v) {
@@ -138,6 +123,48 @@ OCTET_LANES_INLINE void StorePart(float* p, F v, int64_t n) {
 OCTET_LANES_INLINE F RoundSmall(F v) { return (v + 12582912.0F) - 12582912.0F; }
 OCTET_LANES_INLINE I RoundSmallInt(F v) { return Bits(v + 12582912.0F) - SplatInt(0x4B400000); }
 
+#if defined(__clang__)
+#define OCTET_LANES_UNROLL _Pragma("unroll")
+#else
+#define OCTET_LANES_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+// Several vectors that go through a long chain of operations side by side: one chain alone leaves
+// the vector units waiting for each result.
+template <int kCount>
+struct Pack {
+  F v[kCount];
+};
+constexpr int kPack = kLanes == 16 ? 4 : 2;  // as many as the registers hold
+
+template <int kCount, typename Function>
+OCTET_LANES_INLINE Pack<kCount> Each(const Pack<kCount>& a, Function f) {
+  Pack<kCount> r;
+  OCTET_LANES_UNROLL
+  for (int i = 0; i < kCount; ++i) r.v[i] = f(a.v[i]);
+  return r;
+}
+template <int kCount, typename Function>
+OCTET_LANES_INLINE Pack<kCount> Each(const Pack<kCount>& a, const Pack<kCount>& b, Function f) {
+  Pack<kCount> r;
+  OCTET_LANES_UNROLL
+  for (int i = 0; i < kCount; ++i) r.v[i] = f(a.v[i], b.v[i]);
+  return r;
+}
+// c[0] x^(n-1) + ... + c[n-1], by Horner's rule.
+template <int kCount, int kTerms>
+OCTET_LANES_INLINE Pack<kCount> Polynomial(const Pack<kCount>& x, const float (&c)[kTerms]) {
+  Pack<kCount> p;
+  OCTET_LANES_UNROLL
+  for (int i = 0; i < kCount; ++i) p.v[i] = Splat(c[0]);
+  OCTET_LANES_UNROLL
+  for (int k = 1; k < kTerms; ++k) {
+    OCTET_LANES_UNROLL
+    for (int i = 0; i < kCount; ++i) p.v[i] = p.v[i] * x.v[i] + c[k];
+  }
+  return p;
+}
+
 // kBlock floats: what a sum keeps apart. Lane i of block sums holds elements i, i + kBlock, ...
 constexpr int kBlock = 32;
 constexpr int kVectors = kBlock / kLanes;
@@ -174,12 +201,6 @@ OCTET_LANES_INLINE float Reduce(Block b, Fold fold) {
 OCTET_LANES_INLINE float Sum(const Block& b) {
   return Reduce(b, [](auto x, auto y) { return x + y; });
 }
-
-#if defined(__clang__)
-#define OCTET_LANES_UNROLL _Pragma("unroll")
-#else
-#define OCTET_LANES_UNROLL _Pragma("GCC unroll 8")
-#endif
 
 // Calls body(i, count) for every vector of [0, n): elements [i, i + count), all kLanes of them but
 // perhaps for the last.

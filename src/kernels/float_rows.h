@@ -8,29 +8,11 @@
 namespace octet::kernels {
 namespace {
 
-// A grid as kernels use it. Multiplying by the reciprocal of the scale gives what dividing gives,
-// but where the quotient comes near a tie: within the clamped range it is off by at most
-// 383 * 1.5 * 2^-23 < 2^-13. Then, and for scales whose reciprocal is not accurate (`near` is 1:
-// always), it is divided.
-struct Grid {
-  F scale, inverse, lo, hi, near;
-  I zero_point;
-};
-OCTET_LANES_INLINE Grid MakeGrid(const CodeGrid& g) {
-  const bool usual = g.scale > 1e-30F && g.scale < 1e30F;
-  return {Splat(g.scale), Splat(usual ? 1.0F / g.scale : 1.0F),      Splat(g.lo),
-          Splat(g.hi),    Splat(usual ? 0.5F - 1.0F / 8192 : -1.0F), SplatInt(g.zero_point)};
-}
-
-// NaN gives the lowest code.
-OCTET_LANES_INLINE Bytes ToCodes(F v, const Grid& g) {
-  F q = Min(Max(v * g.inverse, g.lo), g.hi);
-  F rounded = RoundSmall(q);
-  if (__builtin_expect(Any(Abs(q - rounded) > g.near), 0)) {
-    q = Min(Max(v / g.scale, g.lo), g.hi);
-    rounded = RoundSmall(q);
-  }
-  return ToBytes(RoundSmallInt(rounded) + g.zero_point);
+// NaN gives the lowest code. A product with the reciprocal, checked for ties, is no faster than
+// this division, which runs beside everything else (measured).
+OCTET_LANES_INLINE Bytes ToCodes(F v, const CodeGrid& g) {
+  const F clamped = Min(Max(v / Splat(g.scale), Splat(g.lo)), Splat(g.hi));
+  return ToBytes(RoundSmallInt(clamped) + SplatInt(g.zero_point));
 }
 
 OCTET_LANES_INLINE F LoadUpTo(const float* p, int64_t count, float fill) {
@@ -45,7 +27,7 @@ OCTET_LANES_INLINE void StoreUpTo(float* p, F v, int64_t count) {
 }
 
 // Where a vector of results goes: as floats, as codes, or both.
-OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const Grid& grid, F v, int64_t count) {
+OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const CodeGrid& grid, F v, int64_t count) {
   if (y != nullptr) StoreUpTo(y, v, count);
   if (codes != nullptr) {
     const Bytes bytes = ToCodes(v, grid);
@@ -56,34 +38,49 @@ OCTET_LANES_INLINE void Put(float* y, uint8_t* codes, const Grid& grid, F v, int
 template <typename Function>
 OCTET_LANES_INLINE void MapRange(const MapArgs& args, Function f) {
   const MapArgs a = args;
-  const Grid grid = MakeGrid(a.grid);
-  ForEachVector(a.n, [&](int64_t i, int64_t count) {
-    Put(a.y == nullptr ? nullptr : a.y + i, a.codes == nullptr ? nullptr : a.codes + i, grid,
-        f(LoadUpTo(a.x + i, count, 0.0F)), count);
-  });
+  constexpr int64_t kStep = kPack * kLanes;
+  int64_t i = 0;
+  for (; i + kStep <= a.n; i += kStep) {
+    Pack<kPack> x;
+    OCTET_LANES_UNROLL
+    for (int j = 0; j < kPack; ++j) x.v[j] = Load(a.x + i + j * kLanes);
+    const Pack<kPack> y = f(x);
+    OCTET_LANES_UNROLL
+    for (int j = 0; j < kPack; ++j) {
+      const int64_t at = i + j * kLanes;
+      Put(a.y == nullptr ? nullptr : a.y + at, a.codes == nullptr ? nullptr : a.codes + at, a.grid,
+          y.v[j], kLanes);
+    }
+  }
+  for (; i < a.n; i += kLanes) {
+    const int64_t count = a.n - i;
+    const Pack<1> y = f(Pack<1>{{LoadUpTo(a.x + i, count, 0.0F)}});
+    Put(a.y == nullptr ? nullptr : a.y + i, a.codes == nullptr ? nullptr : a.codes + i, a.grid,
+        y.v[0], count);
+  }
 }
 
 OCTET_LANES_INLINE void MapKernel(const MapArgs& a) {
   switch (a.function) {
     case kMapErf:
-      return MapRange(a, [](F x) { return Erf(x); });
+      return MapRange(a, [](const auto& x) { return Erf(x); });
     case kMapTanh:
-      return MapRange(a, [](F x) { return Tanh(x); });
+      return MapRange(a, [](const auto& x) { return Tanh(x); });
     case kMapSigmoid:
-      return MapRange(a, [](F x) { return Sigmoid(x); });
+      return MapRange(a, [](const auto& x) { return Sigmoid(x); });
     case kMapSilu:
-      return MapRange(a, [](F x) { return Silu(x); });
+      return MapRange(a, [](const auto& x) { return Silu(x); });
     case kMapGelu:
-      return MapRange(a, [](F x) { return Gelu(x); });
+      return MapRange(a, [](const auto& x) { return Gelu(x); });
     case kMapGeluTanh:
-      return MapRange(a, [](F x) { return GeluTanh(x); });
+      return MapRange(a, [](const auto& x) { return GeluTanh(x); });
   }
 }
 
 // e^(scale x - max) of the row, times the reciprocal of their sum. A NaN, an infinity, or minus
 // infinity throughout make the whole row NaN.
 OCTET_LANES_INLINE void SoftmaxKernel(const SoftmaxArgs& a) {
-  const Grid grid = MakeGrid(a.grid);
+  const CodeGrid grid = a.grid;
   const int64_t n = a.n;
   const F scale = Splat(a.scale);
   constexpr float kNothing = -__builtin_inff();
@@ -97,10 +94,25 @@ OCTET_LANES_INLINE void SoftmaxKernel(const SoftmaxArgs& a) {
     const F largest =
         Splat(Reduce(highest, [](auto p, auto q) { return p > q ? p : q; }) * a.scale);
     Block sums = SplatBlock(0.0F);
-    ForVectors(n, [&](int64_t i, int64_t count, int j) {
-      const F e = ExpOfNegative(LoadUpTo(x + i, count, kNothing) * scale - largest);
-      StoreUpTo(y + i, e, count);
-      sums.v[j] = sums.v[j] + e;
+    int64_t done = 0;
+    for (; done + kBlock <= n; done += kBlock) {
+      OCTET_LANES_UNROLL
+      for (int j = 0; j < kVectors; j += 2) {
+        const int64_t at = done + j * kLanes;
+        const Pack<2> e = ExpOfNegative(
+            Pack<2>{{Load(x + at) * scale - largest, Load(x + at + kLanes) * scale - largest}});
+        OCTET_LANES_UNROLL
+        for (int k = 0; k < 2; ++k) {
+          Store(y + at + k * kLanes, e.v[k]);
+          sums.v[j + k] = sums.v[j + k] + e.v[k];
+        }
+      }
+    }
+    ForVectors(n - done, [&](int64_t i, int64_t count, int j) {
+      const F v = LoadUpTo(x + done + i, count, kNothing) * scale - largest;
+      const Pack<1> e = ExpOfNegative(Pack<1>{{v}});
+      StoreUpTo(y + done + i, e.v[0], count);
+      sums.v[j] = sums.v[j] + e.v[0];
     });
     const F inverse = Splat(1.0F / Sum(sums));
     ForEachVector(n, [&](int64_t i, int64_t count) {
@@ -177,7 +189,7 @@ OCTET_LANES_INLINE float MeanSquare(const float* s, int64_t n, float count_all) 
   return Sum(squares) / count_all;
 }
 
-OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, const Grid& grid, int64_t row) {
+OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, int64_t row) {
   const int64_t at = row * a.n;
   const auto count_all = static_cast<float>(a.n);
   float total = 0.0F;
@@ -194,7 +206,7 @@ OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, const Grid& grid, i
     if (centred) v = (v - mean) - shift;
     v = v * scale * LoadUpTo(a.gamma + i, count, 0.0F);
     if (a.beta != nullptr) v = v + LoadUpTo(a.beta + i, count, 0.0F);
-    Put(y == nullptr ? nullptr : y + i, codes == nullptr ? nullptr : codes + i, grid, v, count);
+    Put(y == nullptr ? nullptr : y + i, codes == nullptr ? nullptr : codes + i, a.grid, v, count);
   });
   if (a.mean != nullptr) a.mean[row] = moments.mean + moments.shift;
   if (a.inverse != nullptr) a.inverse[row] = inverse;
@@ -202,8 +214,7 @@ OCTET_LANES_INLINE void LayerNormRow(const LayerNormArgs& a, const Grid& grid, i
 
 OCTET_LANES_INLINE void LayerNormKernel(const LayerNormArgs& args) {
   const LayerNormArgs a = args;
-  const Grid grid = MakeGrid(a.grid);
-  for (int64_t row = 0; row < a.rows; ++row) LayerNormRow(a, grid, row);
+  for (int64_t row = 0; row < a.rows; ++row) LayerNormRow(a, row);
 }
 
 }  // namespace

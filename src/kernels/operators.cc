@@ -1,11 +1,16 @@
-// Gemm and Conv of octet/kernels.h: thin faces of Convolution.
+// Gemm, DynamicGemm and Conv of octet/kernels.h: thin faces of Convolution.
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "kernels/convolution.h"
 
 namespace octet::kernels {
 namespace {
+
+// Numbers read for a scale that are worth a second thread: some 5 us of one core.
+constexpr int64_t kScaleGrain = 64 << 10;
 
 int64_t ElementBytes(OutputType type) {
   return type == OutputType::kUint8 || type == OutputType::kInt8 ? 1 : 4;
@@ -72,6 +77,79 @@ void Gemm::Run(int64_t m, const void* x, int64_t x_stride, void* y, int64_t y_st
 
 const std::vector<Candidate>& Gemm::candidates() const { return impl_->convolution.candidates(); }
 int64_t Gemm::packed_bytes() const { return impl_->convolution.packed_bytes(); }
+
+struct DynamicGemm::Impl {
+  Convolution convolution;
+  DynamicRange range;
+};
+
+namespace {
+
+Convolution MakeDynamicGemm(const DynamicGemmProblem& p) {
+  GemmProblem g;
+  g.n = p.n;
+  g.k = p.k;
+  g.x_zero_point = 128;
+  g.weight = p.weight;
+  g.weight_is_nk = p.weight_is_nk;
+  g.epilogue.output = OutputType::kFloat32;
+  g.epilogue.multiplier = p.weight_scale;
+  g.epilogue.float_bias = p.bias;
+  g.epilogue.float_lo = p.lo;
+  g.epilogue.float_hi = p.hi;
+  std::vector<int8_t> transposed;
+  Convolution convolution(AsConv(g, &transposed), "DynamicGemm");
+  if (convolution.takes_reference()) {
+    Fail(ErrorCode::kUnsupported, "DynamicGemm: K is ", p.k, ": a sum could leave int32");
+  }
+  return convolution;
+}
+
+}  // namespace
+
+DynamicGemm::DynamicGemm(const DynamicGemmProblem& problem)
+    : impl_(new Impl{MakeDynamicGemm(problem), problem.range}) {}
+DynamicGemm::~DynamicGemm() = default;
+DynamicGemm::DynamicGemm(DynamicGemm&&) noexcept = default;
+DynamicGemm& DynamicGemm::operator=(DynamicGemm&&) noexcept = default;
+
+void DynamicGemm::Run(int64_t m, const float* x, int64_t x_stride, float* y,
+                      int64_t y_stride) const {
+  const ConvProblem& p = impl_->convolution.problem();
+  if (m < 0 || x_stride < p.in_channels || y_stride < p.out_channels) {
+    Fail(ErrorCode::kInvalidArgument, "DynamicGemm: M is ", m, ", row strides of x and y are ",
+         x_stride, ", ", y_stride, "; expected M >= 0, strides >= K = ", p.in_channels,
+         " and N = ", p.out_channels);
+  }
+  if (m == 0) return;
+  Images images;
+  images.width = m;
+  images.x_stride = p.in_channels;
+  images.x_float = x;
+  images.x_float_stride = x_stride;
+  images.y = reinterpret_cast<uint8_t*>(y);
+  images.y_stride = y_stride * 4;
+  if (impl_->range == DynamicRange::kPerTensor) {
+    std::vector<float> scales(static_cast<size_t>(m));
+    ParallelFor(m, std::max<int64_t>(1, kScaleGrain / p.in_channels),
+                [&](int64_t begin, int64_t end) {
+                  QuantizeRowsArgs rows{};
+                  rows.x = x + begin * x_stride;
+                  rows.x_stride = x_stride;
+                  rows.rows = end - begin;
+                  rows.k = p.in_channels;
+                  rows.scale = scales.data() + begin;
+                  Call(Select(Op::QuantizeRows), rows);
+                });
+    images.shared_scale = *std::max_element(scales.begin(), scales.end());
+  }
+  impl_->convolution.Run(images);
+}
+
+const std::vector<Candidate>& DynamicGemm::candidates() const {
+  return impl_->convolution.candidates();
+}
+int64_t DynamicGemm::packed_bytes() const { return impl_->convolution.packed_bytes(); }
 
 struct Conv::Impl {
   Convolution convolution;

@@ -18,6 +18,12 @@ struct Images {
   int64_t y_stride = 0;
   const uint8_t* r = nullptr;
   int64_t r_stride = 0;
+  // Instead of x: float rows (width of them, x_float_stride elements apart), quantized on the way
+  // to codes around 128, each by a scale of its own or all by shared_scale, which y is multiplied
+  // by.
+  const float* x_float = nullptr;
+  int64_t x_float_stride = 0;
+  float shared_scale = 0.0F;
 };
 
 struct ReferenceArgs {

@@ -30,14 +30,17 @@ namespace {
   return static_cast<uint8_t>((RoundSmall(Clamp(v, lo, hi)) + e.y_zero_point) ^ e.y_flip);
 }
 
-// acc (bias included) of channels [c0, c0 + n) -> y, r: the pixel's channel 0.
+// acc (bias included) of channels [c0, c0 + n) -> y, r: the pixel's channel 0. row_scale: the row's
+// factor, or null.
 [[maybe_unused]] inline void StorePixel(const EpilogueArgs& e, const int32_t* acc, int64_t c0,
-                                        int64_t n, const uint8_t* r, uint8_t* y) {
+                                        int64_t n, const uint8_t* r, uint8_t* y,
+                                        const float* row_scale = nullptr) {
   if (e.output == kStoreInt32) {
     std::memcpy(y + c0 * 4, acc, static_cast<size_t>(n) * 4);
   } else if (e.output == kStoreFloat) {
     for (int64_t i = 0; i < n; ++i) {
       float v = static_cast<float>(acc[i]) * e.multiplier[c0 + i];
+      if (row_scale != nullptr) v *= *row_scale;
       v = Clamp(v + e.float_bias[c0 + i], e.float_lo, e.float_hi);
       std::memcpy(y + (c0 + i) * 4, &v, 4);
     }
