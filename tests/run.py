@@ -37,6 +37,7 @@ MODULES = (
     "bad_input",
     "node_tests",
     "float_parity",
+    "transformers",
     "qdq_in_ort",
     "real_accuracy",
 )

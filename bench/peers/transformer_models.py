@@ -32,8 +32,8 @@ class Shape:
 SHAPES = {
     "bert_base": Shape(12, 768, 12, 3072, 128, False),
     "vit_small": Shape(12, 384, 6, 1536, 197, True),
-    "tiny": Shape(2, 32, 4, 64, 10, False),
-    "tiny_vit": Shape(2, 32, 4, 64, 9, True),
+    "tiny": Shape(2, 32, 2, 64, 10, False),
+    "tiny_vit": Shape(2, 32, 2, 64, 9, True),
 }
 
 

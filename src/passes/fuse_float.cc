@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "passes/quantizers.h"
@@ -315,34 +316,45 @@ class Fuser {
     Make(n.outputs[0], std::move(softmax));
   }
 
-  // Reads B by its strides where that saves moving elements one by one; A then likewise. Rows that
-  // stay whole are moved quickly, and multiplied more quickly when they lie close: left alone.
+  // Keys transposed element by element become rows that are moved whole, and a product that reads
+  // them across: a Transpose of B keeps B's last axis last, and perm_b swaps the two innermost.
   void PermuteMatMul(NodeId id) {
     const Node n = graph_.node(id);
-    const auto permutation = [&](ValueId v) -> std::vector<int64_t> {
-      const Node* transpose = Producer(v, "Transpose");
-      if (transpose == nullptr || OnlyReader(v) == nullptr || !IsFloat(v)) return {};
-      return transpose->GetInts("perm", {});
-    };
-    const auto b = permutation(n.inputs[1]);
-    if (b.size() < 2 || b.back() + 1 == static_cast<int64_t>(b.size()) ||
-        graph_.ConstantOf(graph_.node(graph_.value(n.inputs[1]).producer).inputs[0]) != nullptr) {
+    const ValueId moved = n.inputs[1];
+    const Node* transpose = Producer(moved, "Transpose");
+    const ValueType& type = graph_.value(n.inputs[0]).type;
+    if (transpose == nullptr || OnlyReader(moved) == nullptr || !IsFloat(moved) ||
+        graph_.ConstantOf(transpose->inputs[0]) != nullptr || !type.has_rank ||
+        type.dims.size() < 2) {
       return;
     }
-    // One of the two innermost strides must be 1 for the product to take it.
-    if (b[b.size() - 2] + 1 != static_cast<int64_t>(b.size())) return;
-    const ValueType& type = graph_.value(n.inputs[0]).type;
-    if (!type.has_rank || type.dims.size() < 2) return;
+    auto perm = transpose->GetInts("perm", {});
+    const size_t rank = perm.size();
+    if (rank < 2 || perm[rank - 2] + 1 != static_cast<int64_t>(rank)) return;
+    std::swap(perm[rank - 2], perm[rank - 1]);
+    std::vector<int64_t> swap(rank);
+    std::iota(swap.begin(), swap.end(), 0);
     Node product;
     product.op = "PermutedMatMul";
     product.domain = "octet";
-    product.attributes["perm_b"] = b;
-    product.inputs = {n.inputs[0], graph_.node(graph_.value(n.inputs[1]).producer).inputs[0]};
-    const auto a = permutation(n.inputs[0]);
-    if (a.size() >= 2 && a.back() + 1 == static_cast<int64_t>(a.size())) {
-      product.attributes["perm_a"] = a;
-      product.inputs[0] = graph_.node(graph_.value(n.inputs[0]).producer).inputs[0];
+    ValueId b = transpose->inputs[0];
+    if (perm != swap) {
+      Node rows;
+      rows.op = "Transpose";
+      rows.attributes["perm"] = perm;
+      rows.inputs = {b};
+      ValueType rows_type = graph_.value(moved).type;
+      rows_type.symbols.clear();
+      if (rows_type.has_rank) std::swap(rows_type.dims[rank - 2], rows_type.dims[rank - 1]);
+      b = graph_.AddValue(graph_.value(moved).name + "_rows", rows_type);
+      uses_.resize(graph_.value_count());
+      rows.outputs = {b};
+      Add(std::move(rows));
+      --made_;
     }
+    std::swap(swap[rank - 2], swap[rank - 1]);
+    product.attributes["perm_b"] = swap;
+    product.inputs = {n.inputs[0], b};
     Make(n.outputs[0], std::move(product));
   }
 

@@ -13,7 +13,8 @@
 //   the same with a residual that is dequantized for it alone    -> its codes
 //   Gelu, Swish, Sigmoid, Tanh, Erf -> QuantizeLinear            -> octet.QMap
 //   Div by a power of two or Mul by a number above 0 -> Softmax  -> octet.ScaledSoftmax
-//   Transpose -> second operand of MatMul, its last axis moved   -> octet.PermutedMatMul
+//   Transpose -> second operand of MatMul, last axis next to last -> a Transpose that moves rows,
+//                                                                   octet.PermutedMatMul
 //
 // Operators made in domain octet:
 //   octet.Norm  inputs 0 x, 1 residual?, 2 gamma, 3 beta?, 4 scale?, 5 zero_point? (8-bit);

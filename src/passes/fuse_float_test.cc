@@ -224,7 +224,9 @@ TEST(FuseFloat, MatMulReadsTransposedKeys) {
     return Ops(b.graph());
   };
   EXPECT_THAT(attention({0, 2, 3, 1}, {1, 5, 3, 4}, false),
-              UnorderedElementsAre("octet.PermutedMatMul"));
+              UnorderedElementsAre("Transpose", "Transpose", "octet.PermutedMatMul"));
+  EXPECT_THAT(attention({0, 1, 3, 2}, {1, 3, 5, 4}, false),
+              UnorderedElementsAre("Transpose", "octet.PermutedMatMul"));
   EXPECT_THAT(attention({0, 2, 3, 1}, {1, 5, 3, 4}, true),
               UnorderedElementsAre("Transpose", "Transpose", "MatMul", "Neg"));
   EXPECT_THAT(attention({0, 2, 1, 3}, {1, 4, 3, 5}, false),

@@ -6,6 +6,7 @@
 // the batch is one call in one thread, and matrices are shared out.
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "base/parallel.h"
 #include "runtime/ops/families.h"
@@ -282,7 +283,10 @@ Step MakePermutedMatMul(const StepRequest& r) {
     const Shape& x = r.shape(i);
     const auto strides = StridesOf(x, Layout::kPlain);
     std::vector<int64_t> perm = r.node->GetInts(key, {});
-    for (int d = 0; perm.empty() && d < x.rank(); ++d) perm.push_back(d);
+    if (perm.empty()) {
+      perm.resize(strides.size());
+      std::iota(perm.begin(), perm.end(), 0);
+    }
     if (perm.size() != strides.size()) FailStep(r, Cat(key, " does not fit ", x.ToString()));
     Side s;
     s.dims.assign(rank - perm.size(), 1);
