@@ -151,8 +151,8 @@ TEST(BenchProblem, ComparesRowsOfEqualData) {
     }
     EXPECT_EQ(peer, r.macs > 0) << text;
     request.peers = false;
-    for (const auto& row : BenchProblem(ParseProblem(text), request)[0].rows)
-      EXPECT_FALSE(row.peer);
+    const OperatorBenchResult alone = BenchProblem(ParseProblem(text), request).at(0);
+    for (const auto& row : alone.rows) EXPECT_FALSE(row.peer);
   }
   OperatorRequest none;
   none.seconds = 0;
