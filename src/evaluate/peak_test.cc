@@ -35,11 +35,12 @@ TEST(Peak, TilesDoEightTimesTheWorkOfVnni) {
   const auto isas = SupportedIsas();
   if (std::find(isas.begin(), isas.end(), Isa::kAmxInt8) == isas.end())
     GTEST_SKIP() << "no AMX-INT8 on this machine";
-  // 16384 multiply-adds in 16 cycles against two vectors of 64 a cycle: 8 by construction. A
-  // neighbour may steal half of either burst.
+  // 16384 multiply-adds in 16 cycles against two vectors of 64 a cycle: 8 by construction. Codes
+  // that are not zero cost a quarter of the frequency (measured: 6), and the tile unit of a core
+  // may be shared with a neighbour: 3, or 2 where he takes from this burst alone.
   const PeakRates r = MeasurePeak(1);
   EXPECT_EQ(r.amx_instruction, "tdpbusd");
-  EXPECT_GT(r.amx_gops / r.int8_gops, 4.0);
+  EXPECT_GT(r.amx_gops / r.int8_gops, 1.5);
   EXPECT_LT(r.amx_gops / r.int8_gops, 16.0);
 }
 

@@ -47,7 +47,10 @@ class BenchOperators(unittest.TestCase):
         self.assertEqual(report["problem"], "linear 7x33x65")
         self.assertEqual(report["macs"], 7 * 33 * 65)
         rows = self.check_rows(report)
-        for name in ("float32", "int8", "int8, conversions included", "onednn int8"):
+        for name in (
+            "float32", "int8", "int8, conversions included", "int8 dynamic, per token",
+            "onednn int8",
+        ):
             self.assertIn(name, rows)
         self.assertTrue(rows["int8"]["refused"])
         self.assertGreaterEqual(rows["int8"]["packed_bytes"], 33 * 65)

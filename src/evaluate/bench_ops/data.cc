@@ -215,6 +215,27 @@ void CheckDequantized(const OperatorData& d, const std::string& row, const float
   }
 }
 
+float ExactDynamic(const OperatorData& d, const OutputAt& at) {
+  const int64_t k = d.problem.conv.in_channels;
+  const auto channel = static_cast<size_t>(at.channel);
+  const float* x = d.x.data() + at.x * k;
+  float largest = 1e-8F;
+  for (int64_t i = 0; i < k; ++i) largest = std::max(largest, std::fabs(x[i]));
+  const float scale = largest / 127;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < k; ++i)
+    sum += int64_t{RoundClamped(x[i] / scale, -128, 127)} *
+           d.weight[channel * static_cast<size_t>(k) + static_cast<size_t>(i)];
+  return static_cast<float>(sum) * d.weight_scale[channel] * scale + d.float_bias[channel];
+}
+
+void CheckDynamic(const OperatorData& d, const std::string& row, const float* y) {
+  for (const OutputAt& at : SampledOutputs(d.problem)) {
+    const float got = y[FloatIndex(d.problem, at)], expected = ExactDynamic(d, at);
+    if (got != expected) Wrong(d, row, at, Cat(got), Cat(expected));
+  }
+}
+
 void CheckFloatCodes(const OperatorData& d, const std::string& row, const float* y, int apart) {
   for (const OutputAt& at : SampledOutputs(d.problem)) {
     const float got = y[FloatIndex(d.problem, at)];

@@ -45,6 +45,8 @@ struct FloatSum {
   double value = 0, magnitude = 0;
 };
 [[nodiscard]] FloatSum ExactFloat(const OperatorData& data, const OutputAt& at);
+// A linear layer whose rows are quantized as they come: kernels::DynamicGemm per token.
+[[nodiscard]] float ExactDynamic(const OperatorData& data, const OutputAt& at);
 
 // Throw kCheckFailed, naming `row` and the first output that is wrong. Sampled outputs against the
 // definition, then, where `y` holds codes, all of them against the portable kernel's.
@@ -55,6 +57,8 @@ void CheckPeerCodes(const OperatorData& data, const std::string& row, const uint
 // `relative` is 0.
 void CheckDequantized(const OperatorData& data, const std::string& row, const float* y,
                       float relative = 0);
+// Floats (M,N) of a DynamicGemm per token, bit by bit.
+void CheckDynamic(const OperatorData& data, const std::string& row, const float* y);
 // Floats in NCHW that are codes times kYScale; `apart` codes may lie between.
 void CheckFloatCodes(const OperatorData& data, const std::string& row, const float* y, int apart);
 // Floats (M,N) or NCHW of a float kernel whose products and outputs are rounded to a format of unit

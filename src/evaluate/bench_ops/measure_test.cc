@@ -93,6 +93,21 @@ TEST(OperatorChecks, FindWrongFloats) {
   }
 }
 
+TEST(OperatorChecks, FindWrongDynamicOutputs) {
+  const auto d = MakeOperatorData(ParseProblem("linear 5x17x3"));
+  std::vector<float> y;
+  for (int64_t m = 0; m < 5; ++m)
+    for (int64_t n = 0; n < 3; ++n) y.push_back(ExactDynamic(*d, {0, 0, m, n}));
+  // Half a step of x per product, as a random walk of 17: far below the values themselves.
+  for (int64_t m = 0; m < 5; ++m)
+    for (int64_t n = 0; n < 3; ++n)
+      EXPECT_NEAR(y[static_cast<size_t>(m * 3 + n)], ExactFloat(*d, {0, 0, m, n}).value,
+                  0.01 * ExactFloat(*d, {0, 0, m, n}).magnitude);
+  EXPECT_EQ(Complaint([&] { CheckDynamic(*d, "row", y.data()); }), "");
+  y[14] = std::nextafter(y[14], 1e9F);
+  EXPECT_NE(Complaint([&] { CheckDynamic(*d, "row", y.data()); }), "");
+}
+
 TEST(TimeRows, TimesNothingWhereOneResultIsWrong) {
   int right_runs = 0, wrong_runs = 0;
   BenchRow right, wrong;

@@ -5,6 +5,7 @@
 #include "evaluate/bench_ops/rows.h"
 #include "graph/graph.h"
 #include "kernels/dispatch.h"
+#include "octet/error.h"
 #include "runtime/executor.h"
 
 namespace octet {
@@ -82,6 +83,32 @@ BenchRow Float32Row(const DataPtr& d) {
   return row;
 }
 
+BenchRow DynamicRow(const DataPtr& d, const std::string& without) {
+  const int64_t m = d->problem.width, k = d->problem.conv.in_channels,
+                n = d->problem.conv.out_channels;
+  kernels::DynamicGemmProblem problem;
+  problem.n = n;
+  problem.k = k;
+  problem.weight = d->weight.data();
+  problem.weight_scale = d->weight_scale;
+  problem.bias = d->float_bias;
+  BenchRow row;
+  row.name = "int8 dynamic, per token";
+  row.data = "f32 > f32 dynamic" + without;
+  try {
+    const auto gemm = std::make_shared<kernels::DynamicGemm>(problem);
+    const auto y = Buffer(m * n * 4);
+    TakeCandidates(gemm->candidates(), row);
+    row.packed_bytes = gemm->packed_bytes();
+    row.run = [=] { gemm->Run(m, d->x.data(), k, Floats(*y), n); };
+    row.verify = [=] { CheckDynamic(*d, "int8 dynamic", Floats(*y)); };
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kUnsupported) throw;
+    row.missing = e.what();
+  }
+  return row;
+}
+
 // The INT8 rows of kernels as they are chosen now; `data` gets `without` at its end.
 std::vector<BenchRow> Int8LinearRows(const DataPtr& d, const std::string& without) {
   const OperatorProblem& p = d->problem;
@@ -126,6 +153,7 @@ std::vector<BenchRow> Int8LinearRows(const DataPtr& d, const std::string& withou
     row.verify = [=] { CheckDequantized(*d, "int8, conversions included", Floats(*y)); };
     rows.push_back(std::move(row));
   }
+  rows.push_back(DynamicRow(d, without));
   return rows;
 }
 
@@ -168,7 +196,7 @@ template <typename Make>
 std::vector<BenchRow> FloatAndInt8(const DataPtr& d, Make make) {
   std::vector<BenchRow> rows = {Float32Row(d)};
   for (BenchRow& row : make(d, "")) rows.push_back(std::move(row));
-  if (rows.back().peak != PeakKind::kAmxInt8) return rows;
+  if (rows[1].peak != PeakKind::kAmxInt8) return rows;
   const kernels::ForcedChoice vnni(Isa::kAvx512Vnni);
   for (BenchRow& row : make(d, kWithoutAmx)) rows.push_back(std::move(row));
   return rows;
