@@ -34,6 +34,7 @@ enum class Layout {
   kNone,
   kPlain,
   kRowsS16,
+  kPairsS16,
   kTilesK64,
   kDepthwiseS16,
   kDepthwiseTaps4,

@@ -15,6 +15,16 @@ void PackRowsS16(const PlainWeights& w, int16_t* out) {
   for (size_t i = 0; i < w.codes.size(); ++i) out[i] = w.codes[i];
 }
 
+void PackPairsS16(const PlainWeights& w, int16_t* out) {
+  const int64_t tap_pairs = (w.kc + 1) / 2, group = w.taps * tap_pairs * 32;
+  for (int64_t n = 0; n < w.n; ++n)
+    for (int64_t t = 0; t < w.taps; ++t)
+      for (int64_t k = 0; k < w.kc; ++k) {
+        out[n / 16 * group + (t * tap_pairs + k / 2) * 32 + n % 16 * 2 + k % 2] =
+            w.codes[static_cast<size_t>((n * w.taps + t) * w.kc + k)];
+      }
+}
+
 void PackTilesK64(const PlainWeights& w, int8_t* out) {
   const int64_t tap_row = RoundUp(w.kc, 64), panel_row = w.taps * tap_row;
   for (int64_t n0 = 0; n0 < w.n; n0 += 64) {
@@ -97,6 +107,8 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
     case Layout::kRowsS16:
     case Layout::kDepthwiseS16:
       return n * taps * kc * 2;
+    case Layout::kPairsS16:
+      return RoundUp(n, 16) * taps * RoundUp(kc, 2) * 2;
     case Layout::kTilesK64:
       return RoundUp(n, 16) * taps * RoundUp(kc, 64);
     case Layout::kDepthwiseTaps4:
@@ -117,6 +129,9 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
   switch (layout) {
     case Layout::kRowsS16:
       PackRowsS16(w, reinterpret_cast<int16_t*>(out.data()));
+      break;
+    case Layout::kPairsS16:
+      PackPairsS16(w, reinterpret_cast<int16_t*>(out.data()));
       break;
     case Layout::kTilesK64:
       PackTilesK64(w, reinterpret_cast<int8_t*>(out.data()));

@@ -2,6 +2,7 @@
 //
 // Plain weights are (N, taps, kc) int8.
 //   kRowsS16            int16 (N, taps, kc)
+//   kPairsS16           int16, per 16 channels: (taps, ceil(kc/2), 16 channels, 2), zeros past kc
 //   kTilesK64           int8 panels of 64 channels (the last of 16, 32, 48 or 64), each
 //                       (taps, ceil(kc/64), width/16, 16, 16 channels, 4): tiles of 64 of K by 16
 //                       channels, zeros past kc
