@@ -2,7 +2,8 @@
 
     python bench/table.py NAME.json ...
 
-One line per operator: 1 thread, and in parentheses the most threads measured.
+One line per operator: 1 thread, and in parentheses the most threads measured. A star: other
+processes took cores in the samples of one of Octet's INT8 rows.
 """
 
 import json
@@ -30,6 +31,11 @@ class Table:
         """Without a row of its own, the kernel that has no AMX anyway."""
         return self.rows.get((name, data)) or self.rows.get((name, data.removesuffix(NO_AMX)))
 
+    def star(self):
+        """Where the figures of one of Octet's rows are to be read with care."""
+        return "*" if any(r["disturbed"] for r in self.rows.values()
+                          if not r["peer"] and r["name"] != "float32") else ""
+
     def share(self, data):
         return f"{100 * self.get('int8', data)['peak_fraction']:.0f}"
 
@@ -50,7 +56,7 @@ def print_operators(suites):
         for problem, several in by_problem.items():
             tables = [Table(report) for report in (several[0], several[-1])]
             columns = (
-                lambda t: time_text(t.get("int8", CODES)["median_s"]),
+                lambda t: time_text(t.get("int8", CODES)["median_s"]) + t.star(),
                 lambda t: t.share(CODES),
                 lambda t: f"{t.ratio('int8', CODES):.2f}",
                 lambda t: t.share(CODES + NO_AMX),
