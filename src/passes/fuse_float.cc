@@ -39,7 +39,9 @@ class Fuser {
     }
     for (NodeId id : graph_.TopologicalOrder()) {
       const Node& n = graph_.node(id);
-      if (n.Is("LayerNormalization")) {
+      if (n.Is("ScaledSoftmax", "octet")) {
+        TakeIntoProduct(id);
+      } else if (n.Is("LayerNormalization")) {
         WidenNorm(id);
       } else if (n.Is("Gelu") || n.Is("Swish") || n.Is("Sigmoid") || n.Is("Tanh") || n.Is("Erf")) {
         QuantizeMap(id);
@@ -355,6 +357,17 @@ class Fuser {
     std::swap(swap[rank - 2], swap[rank - 1]);
     product.attributes["perm_b"] = swap;
     product.inputs = {n.inputs[0], b};
+    Make(n.outputs[0], std::move(product));
+  }
+
+  // Attention's scores become weights while each matrix of them is in the cache.
+  void TakeIntoProduct(NodeId id) {
+    const Node n = graph_.node(id);
+    const NodeId producer = graph_.value(n.inputs[0]).producer;
+    if (producer == kNoNode || OnlyReader(n.inputs[0]) == nullptr) return;
+    Node product = graph_.node(producer);
+    if (!product.Is("PermutedMatMul", "octet")) return;
+    product.attributes["softmax_scale"] = n.GetFloat("scale", 1.0F);
     Make(n.outputs[0], std::move(product));
   }
 

@@ -15,6 +15,7 @@
 //   Div by a power of two or Mul by a number above 0 -> Softmax  -> octet.ScaledSoftmax
 //   Transpose -> second operand of MatMul, last axis next to last -> a Transpose that moves rows,
 //                                                                   octet.PermutedMatMul
+//   octet.PermutedMatMul -> octet.ScaledSoftmax                  -> its attribute softmax_scale
 //
 // Operators made in domain octet:
 //   octet.Norm  inputs 0 x, 1 residual?, 2 gamma, 3 beta?, 4 scale?, 5 zero_point? (8-bit);
@@ -25,7 +26,8 @@
 //               Sigmoid, Swish, Gelu) and the function's own; kernels::Map
 //   octet.ScaledSoftmax   softmax of attribute scale times the input, over the last axis
 //   octet.PermutedMatMul  MatMul of Transpose(a, perm_a) and Transpose(b, perm_b), attributes; an
-//               absent one leaves its operand as it is
+//               absent one leaves its operand as it is. With attribute softmax_scale, softmax of
+//               so many times the product
 #pragma once
 
 #include <set>

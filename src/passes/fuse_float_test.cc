@@ -211,6 +211,23 @@ TEST(FuseFloat, SoftmaxTakesAScale) {
   EXPECT_EQ(scale("Mul", 2, 1), 0);
 }
 
+TEST(FuseFloat, ScoresBecomeWeightsInTheProduct) {
+  for (const bool seen : {false, true}) {
+    GraphBuilder b;
+    const ValueId k = b.Op("Transpose", "k", {b.Input("z", {2, 5, 4})}, {2, 4, 5},
+                           {{"perm", std::vector<int64_t>{0, 2, 1}}});
+    const ValueId s = b.Op("MatMul", "s", {b.Input("q", {2, 3, 4}), k}, {2, 3, 5});
+    const ValueId scaled = b.Op("Mul", "m", {s, Scalar(b, "by", 0.3F)}, {2, 3, 5});
+    b.Output(b.Like("Softmax", "y", scaled));
+    if (seen) b.Output(b.Like("Neg", "neg", s));
+    FuseFloat(b.graph());
+    b.graph().Verify("after fusing");
+    const NodeId y = b.graph().FindNode("y");
+    EXPECT_EQ(b.graph().node(y).GetFloat("softmax_scale", 0), seen ? 0 : 0.3F);
+    EXPECT_EQ(b.graph().node(y).op, seen ? "ScaledSoftmax" : "PermutedMatMul");
+  }
+}
+
 TEST(FuseFloat, MatMulReadsTransposedKeys) {
   const auto attention = [](std::vector<int64_t> perm, const Shape& keys, bool seen) {
     GraphBuilder b;

@@ -4,9 +4,12 @@
 // kernel sums over K in one order whatever M and the number of threads are (measured: oneDNN's
 // inner product splits K over threads, and then bits differ). With computed weights every matrix of
 // the batch is one call in one thread, and matrices are shared out.
+#include <octet/kernels.h>
+
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "base/parallel.h"
 #include "runtime/ops/families.h"
@@ -101,6 +104,8 @@ struct Product {
   int64_t m, k, n;
   memory::dims a_strides, b_strides;
   std::vector<MatrixOffsets> matrices;
+  // Softmax of so many times every row of the product, while the matrix is in the cache.
+  std::optional<float> softmax_scale = std::nullopt;
 };
 
 void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&)> after) {
@@ -119,8 +124,9 @@ void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&
   const int64_t pieces = std::min<int64_t>(count, HardwareThreads());
   step.scratch_bytes = scratch * pieces;
   const dnnl::matmul primitive(pd);
-  step.run = [=, matrices = p.matrices, scratch_desc = pd.scratchpad_desc(),
-              after = std::move(after)](const StepArgs& args) {
+  if (p.softmax_scale) step.info.kernel += "+octet_softmax";
+  step.run = [=, matrices = p.matrices, softmax = p.softmax_scale, rows = p.m, columns = p.n,
+              scratch_desc = pd.scratchpad_desc(), after = std::move(after)](const StepArgs& args) {
     ParallelForEach(pieces, [&](int64_t piece) {
       const ThreadScope single(1);
       dnnl::stream stream(DnnlEngine());
@@ -138,6 +144,11 @@ void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&
                                    {DNNL_ARG_WEIGHTS, mb},
                                    {DNNL_ARG_DST, my},
                                    {DNNL_ARG_SCRATCHPAD, ms}});
+        if (softmax) {
+          stream.wait();
+          auto* matrix = reinterpret_cast<float*>(args.out<char>(0) + at.y);
+          kernels::Softmax(matrix, rows, columns, matrix, {}, *softmax);
+        }
       }
       stream.wait();
     });
@@ -272,6 +283,7 @@ Step MakeMatMul(const StepRequest& r) {
 }
 
 // MatMul of operands whose axes are permuted in memory: their strides say so, nothing is moved.
+// With attribute softmax_scale, the softmax of so many times the product's rows.
 Step MakePermutedMatMul(const StepRequest& r) {
   CheckFloat(r, 2);
   struct Side {
@@ -305,7 +317,8 @@ Step MakePermutedMatMul(const StepRequest& r) {
   p.m = a.dims[rank - 2];
   p.k = a.dims[rank - 1];
   p.n = b.dims[rank - 1];
-  if (p.k == 0) return Zeros(r);
+  if (p.k == 0) FailStep(r, "the inner dimension is 0");
+  if (r.node->Has("softmax_scale")) p.softmax_scale = r.node->GetFloat("softmax_scale", 1.0F);
   p.a_strides = {a.strides[rank - 2], a.strides[rank - 1]};
   p.b_strides = {b.strides[rank - 2], b.strides[rank - 1]};
   std::vector<int64_t> index(rank - 2, 0);
