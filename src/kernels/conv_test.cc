@@ -146,16 +146,17 @@ Case MakeCase(ConvProblem p, int64_t batch, int64_t h, int64_t w, OutputType out
   return {batch, h, w, std::move(p), std::move(name), mode};
 }
 
-// Tile of the widest dense kernel: 6 rows (12 for narrow panels), 64 channels, 4 bytes of K.
+// Tiles of the dense kernels: 6 rows (12 for narrow panels) x 64 channels, 4 bytes of K; 16 rows,
+// two at a time, x 32 channels, 64 bytes of K.
 TEST(Conv, PointwiseSizesAroundTheTile) {
   ConvCheck check(1);
-  for (const int64_t m : {1, 5, 6, 7, 11, 12, 13, 15, 27})
+  for (const int64_t m : {1, 5, 6, 7, 11, 12, 13, 15, 16, 27, 33, 49})
     for (const int64_t n : {1, 15, 16, 17, 33, 63, 64, 65, 131})
       for (const int64_t k : {1, 3, 4, 5, 11, 64}) {
         check.Run(MakeCase(Problem(1, k, n, 1, 1, 0), 1, 1, m, OutputType::kUint8, &check));
         if (HasFatalFailure()) return;
       }
-  EXPECT_GE(check.runs(), 486);
+  EXPECT_GE(check.runs(), 648);
 }
 
 TEST(Conv, EveryOutputInputTypeAndResidual) {
@@ -237,6 +238,23 @@ TEST(Conv, KernelsStridesPadsDilationsGroups) {
                        (rng() & 1) != 0));
     if (HasFatalFailure()) return;
   }
+}
+
+// Sixteen pixels of a tile in one row of the image, over two, with the gap between padded rows in
+// any place; more tiles than a batch of them.
+TEST(Conv, RowsOfTheImageAroundTheTile) {
+  ConvCheck check(6);
+  for (const int64_t w : {5, 14, 15, 16, 17, 31, 50})
+    for (const int64_t h : {1, 2, 9})
+      for (const int64_t kernel : {1, 3})
+        for (const int64_t stride : {1, 2})
+          for (const int64_t in : {16, 64, 70}) {
+            check.Run(MakeCase(Problem(1, in, 40, kernel, stride, kernel / 2), 1, h, w,
+                               OutputType::kUint8, &check));
+            if (HasFatalFailure()) return;
+          }
+  check.Run(MakeCase(Problem(1, 20, 17, 3, 1, 1), 2, 33, 40, OutputType::kInt8, &check));
+  check.Run(MakeCase(Problem(1, 64, 40, 1, 1, 0), 2, 33, 40, OutputType::kInt8, &check));
 }
 
 // The fast 3x3 depthwise road: every parity of rows and width around its unrolling, both strides.
