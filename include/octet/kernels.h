@@ -288,4 +288,80 @@ struct LayerNormProblem {
 };
 void LayerNorm(const LayerNormProblem& problem);
 
+// Attention's products: y (B,M,N) = a (B,M,K) b (B,N,K)^T, both int8, row-major (torch-int's
+// bmm_s8t_s8n_s8t, _f32t, _s32t).
+//   int8 or uint8 out: q = saturate(rne(float(acc) * alpha))
+//   float32 out:       float(acc) * alpha
+//   int32 out:         acc, saturated where K > 131,071
+// b is packed in each call: some N K / 16 cycles a batch beside M N K / 128 of the product itself.
+struct BatchedMatMulProblem {
+  int64_t batch = 0, m = 0, n = 0, k = 0;
+  OutputType output = OutputType::kInt8;
+  float alpha = 1.0F;
+};
+void BatchedMatMul(const BatchedMatMulProblem& problem, const int8_t* a, const int8_t* b, void* y);
+
+// Weights in int8, activations in float32 (W8A16, W8A32): y (M,N) = x (M,K) (scale * weight)^T +
+// bias, one scale per output channel, or per channel and group of K.
+//
+// Rows of x are rounded to multiples of `step`, the least power of two (from 2^-123) of which
+// max |x| is at most 8,355,711: 23 bits and more, so float16 and bfloat16 values stay exact over 12
+// and 15 binades below the largest. Everything after that is exact but for one rounding per group
+// in double precision and the last, to float32:
+//   |error| <= step / 2 * sum |scale w| + 2^-24 |y|, to first order.
+// A row that holds NaN or an infinity becomes NaN.
+struct WeightOnlyProblem {
+  int64_t n = 0, k = 0;
+  const int8_t* weight = nullptr;  // (N,K); read at construction only, as `scale` and `bias`
+  int64_t group = 0;               // of K, the last may be shorter; 0: all of K
+  const float* scale = nullptr;    // (N, groups), finite
+  const float* bias = nullptr;     // [N], or null
+};
+class WeightOnlyLinear {
+ public:
+  explicit WeightOnlyLinear(const WeightOnlyProblem& problem);
+  ~WeightOnlyLinear();
+  WeightOnlyLinear(WeightOnlyLinear&&) noexcept;
+  WeightOnlyLinear& operator=(WeightOnlyLinear&&) noexcept;
+
+  // Strides of rows in elements. May be called from several threads at once.
+  void Run(int64_t m, const float* x, int64_t x_stride, float* y, int64_t y_stride) const;
+  [[nodiscard]] const std::vector<Candidate>& candidates() const;
+  [[nodiscard]] int64_t packed_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Weights in 8-bit floating point (OCP): E4M3 without infinities (torch.float8_e4m3fn), or E5M2.
+// Everything is float32, with fused multiply-adds:
+//   s_b = sum of x w over block b of 128 of K, from its first to its last
+//   y   = fma(s_0 + s_1 + ..., scale, bias)
+// E4M3 weights count as 2^-8 of their value and `scale` as 2^8 of its own, which shows only where
+// numbers leave float32's range.
+struct Fp8Problem {
+  enum class Format : uint8_t { kE4M3, kE5M2 };
+  int64_t n = 0, k = 0;
+  Format format = Format::kE4M3;
+  const uint8_t* weight = nullptr;  // (N,K); read at construction only, as `scale` and `bias`
+  const float* scale = nullptr;     // [N], finite, |scale| < 2^119
+  const float* bias = nullptr;      // [N], or null
+};
+class Fp8Linear {
+ public:
+  explicit Fp8Linear(const Fp8Problem& problem);
+  ~Fp8Linear();
+  Fp8Linear(Fp8Linear&&) noexcept;
+  Fp8Linear& operator=(Fp8Linear&&) noexcept;
+
+  void Run(int64_t m, const float* x, int64_t x_stride, float* y, int64_t y_stride) const;
+  [[nodiscard]] const std::vector<Candidate>& candidates() const;
+  [[nodiscard]] int64_t packed_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 }  // namespace octet::kernels

@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "kernels/abi.h"
 #include "kernels/float_abi.h"
+#include "kernels/linear_abi.h"
 
 namespace octet::kernels {
 
@@ -27,6 +28,10 @@ enum class Op {
   Map,
   Softmax,
   LayerNorm,
+  PackTiles,
+  SplitRows,
+  JoinDigits,
+  Fp8Linear,
 };
 
 // How weights lie in memory for a kernel: kernels/pack.h.
