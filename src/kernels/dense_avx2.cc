@@ -13,7 +13,7 @@ namespace octet::kernels {
 namespace {
 
 constexpr int64_t kRows = 6, kPanel = 64, kGroup = 16;
-constexpr int64_t kBuffered = 1024;           // of K, even
+constexpr int64_t kBuffered = 1024;             // of K, even
 constexpr int64_t kRowStride = kBuffered + 32;  // room for what a whole vector writes past the end
 
 struct Work {
@@ -97,8 +97,7 @@ void Rows(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t
     const int32_t* acc = work->acc[0] + g * kGroup;
     StoreGroup<MR>(
         d.epilogue, [&](int i, int half) { return Load256(acc + i * kPanel + half * 8); },
-        c + g * kGroup, n - g * kGroup, d.r == nullptr ? nullptr : d.r + row * d.r_stride,
-        d.r == nullptr ? 0 : d.r_stride, d.y + row * d.y_stride, d.y_stride);
+        c + g * kGroup, n - g * kGroup, RowsOut(d, row));
   }
 }
 

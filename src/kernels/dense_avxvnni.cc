@@ -95,8 +95,7 @@ void Tile(const DenseArgs& d, const uint8_t* const* pixels, int64_t row, int64_t
     if (v * 8 < n) {
       StoreGroup<MR>(
           d.epilogue, [&](int i, int half) { return reinterpret_cast<__m256i>(acc[i][v + half]); },
-          c + v * 8, n - v * 8, d.r == nullptr ? nullptr : d.r + row * d.r_stride,
-          d.r == nullptr ? 0 : d.r_stride, d.y + row * d.y_stride, d.y_stride);
+          c + v * 8, n - v * 8, RowsOut(d, row));
     }
   }
 }

@@ -33,9 +33,7 @@ OCTET_INLINE __m256i Load256(const void* p) {
 OCTET_INLINE __m128i Load128(const void* p) {
   return _mm_loadu_si128(static_cast<const __m128i*>(p));
 }
-OCTET_INLINE void Store256(void* p, __m256i v) {
-  _mm256_storeu_si256(static_cast<__m256i*>(p), v);
-}
+OCTET_INLINE void Store256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 OCTET_INLINE void Store128(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
 
 // The first n of 16 bytes, zeros above.
@@ -129,50 +127,71 @@ OCTET_INLINE __m256i CodesOf(const EpilogueArgs& e, const GroupBounds& b, __m256
                      RoundToCode(Product(acc1, e.multiplier + c + 8)), b.zero);
   }
   const __m128i codes = LoadSome128(r + c, n);
-  return PackGroup(
-      RequantizeAdd(e, acc0, e.multiplier + c, codes),
-      RequantizeAdd(e, acc1, e.multiplier + c + 8, _mm_unpackhi_epi64(codes, codes)), b.zero);
+  return PackGroup(RequantizeAdd(e, acc0, e.multiplier + c, codes),
+                   RequantizeAdd(e, acc1, e.multiplier + c + 8, _mm_unpackhi_epi64(codes, codes)),
+                   b.zero);
 }
 
-// One vector of n <= 8 channels from c on, stored as int32 or float32. y: the row's channel 0.
-OCTET_INLINE void StoreWide(const EpilogueArgs& e, __m256i acc, int64_t c, int64_t n, uint8_t* y) {
+// One vector of n <= 8 channels from c on, stored as int32 or float32. y: the row's channel 0;
+// row_scale: the row's factor, or null.
+OCTET_INLINE void StoreWide(const EpilogueArgs& e, __m256i acc, int64_t c, int64_t n, uint8_t* y,
+                            const float* row_scale) {
   const __m256i mask = Mask8(n);
   if (e.output == kStoreInt32) {
     _mm256_maskstore_epi32(reinterpret_cast<int*>(y) + c, mask, acc);
   } else {
-    const __m256 v =
-        _mm256_add_ps(Product(acc, e.multiplier + c), _mm256_loadu_ps(e.float_bias + c));
-    _mm256_maskstore_ps(
-        reinterpret_cast<float*>(y) + c, mask,
-        ClampPs(v, _mm256_set1_ps(e.float_lo), _mm256_set1_ps(e.float_hi)));
+    __m256 v = Product(acc, e.multiplier + c);
+    if (row_scale != nullptr) v = _mm256_mul_ps(v, _mm256_set1_ps(*row_scale));
+    v = _mm256_add_ps(v, _mm256_loadu_ps(e.float_bias + c));
+    _mm256_maskstore_ps(reinterpret_cast<float*>(y) + c, mask,
+                        ClampPs(v, _mm256_set1_ps(e.float_lo), _mm256_set1_ps(e.float_hi)));
   }
 }
 
-// A group of kRows rows; acc(i, v) gives vector v of row i. y, r: channel 0 of the first row.
+// Where rows of y, and of what joins them, start: channel 0 of the first.
+struct RowsOut {
+  uint8_t* y;
+  int64_t y_stride;
+  const uint8_t* r;  // null: none
+  int64_t r_stride;
+  const float* row_scale;  // null: none
+
+  RowsOut(const DenseArgs& d, int64_t row)
+      : y(d.y + row * d.y_stride),
+        y_stride(d.y_stride),
+        r(d.r == nullptr ? nullptr : d.r + row * d.r_stride),
+        r_stride(d.r == nullptr ? 0 : d.r_stride),
+        row_scale(d.epilogue.row_scale == nullptr ? nullptr : d.epilogue.row_scale + row) {}
+  RowsOut(uint8_t* y_row, const uint8_t* r_row)
+      : y(y_row), y_stride(0), r(r_row), r_stride(0), row_scale(nullptr) {}
+};
+
+// A group of kRows rows: channels from c on, n of them real. acc(i, v) gives vector v of row i.
 template <int kRows, class Acc>
 OCTET_INLINE void StoreGroup(const EpilogueArgs& e, const Acc& acc, int64_t c, int64_t n,
-                             const uint8_t* r, int64_t r_stride, uint8_t* y, int64_t y_stride) {
+                             const RowsOut& out) {
   if (e.output != kStoreCodes) {
     OCTET_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      StoreWide(e, acc(i, 0), c, n, y + i * y_stride);
-      StoreWide(e, acc(i, 1), c + 8, n - 8, y + i * y_stride);
+      uint8_t* y = out.y + i * out.y_stride;
+      const float* scale = out.row_scale == nullptr ? nullptr : out.row_scale + i;
+      StoreWide(e, acc(i, 0), c, n, y, scale);
+      StoreWide(e, acc(i, 1), c + 8, n - 8, y, scale);
     }
     return;
   }
   const GroupBounds b = BoundsOf(e, c);
   OCTET_UNROLL
   for (int i = 0; i < kRows; i += 2) {
-    const __m256i first = CodesOf(e, b, acc(i, 0), acc(i, 1), c, n, r + i * r_stride);
+    const __m256i first = CodesOf(e, b, acc(i, 0), acc(i, 1), c, n, out.r + i * out.r_stride);
     __m256i second = first;
     if (i + 1 < kRows) {
-      second = CodesOf(e, b, acc(i + 1, 0), acc(i + 1, 1), c, n, r + (i + 1) * r_stride);
+      second = CodesOf(e, b, acc(i + 1, 0), acc(i + 1, 1), c, n, out.r + (i + 1) * out.r_stride);
     }
     const __m256i codes = Bound(b, PackGroups(first, second));
-    StoreSome128(y + i * y_stride + c, n, _mm256_castsi256_si128(codes));
-    if (i + 1 < kRows) {
-      StoreSome128(y + (i + 1) * y_stride + c, n, _mm256_extracti128_si256(codes, 1));
-    }
+    uint8_t* y = out.y + i * out.y_stride + c;
+    StoreSome128(y, n, _mm256_castsi256_si128(codes));
+    if (i + 1 < kRows) StoreSome128(y + out.y_stride, n, _mm256_extracti128_si256(codes, 1));
   }
 }
 

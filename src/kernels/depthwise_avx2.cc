@@ -1,0 +1,14 @@
+// The depthwise kernels on vpmaddwd: exact, where vpmaddubsw is not.
+#include "kernels/depthwise_avx2.h"
+
+extern "C" {
+
+void octet_depthwise3x3_u8s8_32_avx2(const octet::kernels::DepthwiseArgs* args) {
+  octet::kernels::Run(*args, true);
+}
+
+void octet_depthwise_u8s8_32_avx2(const octet::kernels::DepthwiseArgs* args) {
+  octet::kernels::Run(*args, false);
+}
+
+}  // extern "C"
