@@ -34,13 +34,15 @@ Json ToJson(const BenchResult& r) {
           {"rows", rows},
           {"speedup", Number(r.speedup)},
           {"int8_peak_gops", Number(r.int8_peak_gops)},
+          {"int8_peak_instruction", r.int8_peak_instruction},
           {"float_peak_gops", Number(r.float_peak_gops)},
           {"output_max_difference", Number(r.output_max_difference)}};
 }
 
 void PrintBench(const BenchResult& r) {
-  fmt::print("{}, {}, {} thread{}; peaks measured now: {:.0f} G int8-op/s, {:.0f} GFLOP/s\n", r.cpu,
-             r.isa, r.threads, r.threads == 1 ? "" : "s", r.int8_peak_gops, r.float_peak_gops);
+  fmt::print("{}, {}, {} thread{}; peaks measured now: {:.0f} G int8-op/s ({}), {:.0f} GFLOP/s\n",
+             r.cpu, r.isa, r.threads, r.threads == 1 ? "" : "s", r.int8_peak_gops,
+             r.int8_peak_instruction, r.float_peak_gops);
   Table table({"", "median", "+- MAD", "best", "GOP/s", "of peak", "runs", "load"});
   for (const auto& row : r.rows) {
     table.Add({row.name, Seconds(row.median_s), Seconds(row.mad_s), Seconds(row.best_s),

@@ -166,6 +166,7 @@ struct BenchResult {
   int64_t macs = 0;
   int threads = 0;
   double int8_peak_gops = 0, float_peak_gops = 0;  // measured
+  std::string int8_peak_instruction;               // "vpdpbusd zmm", "tdpbusd"
   std::string cpu, isa;
   double speedup = 0;  // median float / median int8
   double output_max_difference = 0;

@@ -101,7 +101,8 @@ class Contestant {
     row.best_s = t.best;
     row.runs = timed.runs;
     row.gops = 2.0 * static_cast<double>(macs) / t.median * 1e-9;
-    row.peak_fraction = row.gops / (name_ == "int8" ? peak.int8_gops : peak.float_gops);
+    const double int8 = std::max(peak.int8_gops, peak.amx_gops);
+    row.peak_fraction = row.gops / (name_ == "int8" ? int8 : peak.float_gops);
     row.load_s = load_s_;
     return row;
   }
@@ -205,6 +206,7 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
   const PeakRates after = MeasurePeak(request.threads);
   peak.int8_gops = std::max(peak.int8_gops, after.int8_gops);
   peak.float_gops = std::max(peak.float_gops, after.float_gops);
+  peak.amx_gops = std::max(peak.amx_gops, after.amx_gops);
 
   result.macs = TotalMacs(sized);
   for (size_t i = 0; i < contestants.size(); ++i) {
@@ -213,7 +215,9 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
     if (request.steps || request.explain) result.rows.back().steps = c.Steps(request.explain);
   }
   result.threads = MaxThreads();
-  result.int8_peak_gops = peak.int8_gops;
+  const bool tiles = peak.amx_gops > peak.int8_gops;
+  result.int8_peak_gops = tiles ? peak.amx_gops : peak.int8_gops;
+  result.int8_peak_instruction = tiles ? peak.amx_instruction : peak.int8_instruction;
   result.float_peak_gops = peak.float_gops;
   result.cpu = CpuModelName();
   result.isa = IsaName(ActiveIsa());
