@@ -44,21 +44,29 @@ MODULES = (
 
 
 class Report:
-    """Prints one line per check and keeps count."""
+    """Prints one line per check, keeps count, and names the failed ones again at the end."""
 
     def __init__(self):
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+        self.failures = []
 
     def add(self, state, name, seconds=None, detail="", count=1):
         self.counts[state] += count
         took = "" if seconds is None else f" ({seconds:.1f} s)"
         reason = f": {detail}" if state == "skipped" else ""
         print(f"{state:7} {name}{took}{reason}", flush=True)
+        if state == "failed":
+            self.failures.append(f"{name}: {last_line(detail)}" if detail else name)
         if state == "failed" and detail:
             print("    " + detail.strip().replace("\n", "\n    "), flush=True)
 
     def summary(self):
-        return ", ".join(f"{number} {state}" for state, number in self.counts.items())
+        counts = ", ".join(f"{number} {state}" for state, number in self.counts.items())
+        return "\n".join([*(f"failed  {failure}" for failure in self.failures), counts])
+
+
+def last_line(text):
+    return (text.strip().splitlines() or [""])[-1].strip()
 
 
 def run_house(build, wanted, report):

@@ -27,37 +27,48 @@ void SplitRow(const float* x, int64_t k, uint8_t* digits, int64_t lda, float* st
   }
 }
 
-// Eight columns.
+// Eight columns, or the first of them.
+template <bool kWhole>
 OCTET_INLINE __m512d Doubles(const int32_t* p, __mmask8 some) {
-  return _mm512_cvtepi32_pd(_mm256_maskz_loadu_epi32(some, p));
+  const auto* at = reinterpret_cast<const __m256i*>(p);
+  return _mm512_cvtepi32_pd(kWhole ? _mm256_loadu_si256(at) : _mm256_maskz_loadu_epi32(some, p));
 }
+template <bool kWhole>
 OCTET_INLINE __m512d Doubles(const float* p, __mmask8 some) {
-  return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(some, p));
+  return _mm512_cvtps_pd(kWhole ? _mm256_loadu_ps(p) : _mm256_maskz_loadu_ps(some, p));
+}
+
+// Columns [n, n + 8), or those in `some`, of row i.
+template <bool kFirst, bool kLast, bool kWhole>
+OCTET_INLINE void JoinColumns(const JoinDigitsArgs& a, const int32_t* s, double* total, float* y,
+                              __m512d step, int64_t n, __mmask8 some) {
+  const __m512d base = _mm512_set1_pd(256.0);
+  // These two are exact, fused or not.
+  __m512d t = _mm512_fmadd_pd(Doubles<kWhole>(s + 2 * a.sums_stride + n, some), base,
+                              Doubles<kWhole>(s + a.sums_stride + n, some));
+  t = _mm512_fmadd_pd(t, base, Doubles<kWhole>(s + n, some));
+  t = _mm512_mul_pd(t, Doubles<kWhole>(a.scale + n, some));
+  if (!kFirst) t = _mm512_add_pd(_mm512_maskz_loadu_pd(some, total + n), t);
+  if (kLast) {
+    t = _mm512_add_pd(_mm512_mul_pd(t, step), Doubles<kWhole>(a.bias + n, some));
+    _mm256_mask_storeu_ps(y + n, some, _mm512_cvtpd_ps(t));
+  } else {
+    _mm512_mask_storeu_pd(total + n, some, t);
+  }
 }
 
 template <bool kFirst, bool kLast>
 OCTET_INLINE void Join(const JoinDigitsArgs& a) {
-  const __m512d base = _mm512_set1_pd(256.0);
+  const int64_t whole = a.n / 8 * 8;
+  const auto rest = static_cast<__mmask8>(Mask16(a.n - whole));
   for (int64_t i = 0; i < a.rows; ++i) {
     const int32_t* s = a.sums + 3 * i * a.sums_stride;
     double* total = kFirst && kLast ? nullptr : a.total + i * a.total_stride;
     float* y = kLast ? a.y + i * a.y_stride : nullptr;
     const __m512d step = _mm512_set1_pd(static_cast<double>(a.step[i]));
-    for (int64_t n = 0; n < a.n; n += 8) {
-      const auto some = static_cast<__mmask8>(Mask16(a.n - n));
-      // These two are exact, fused or not.
-      __m512d t = _mm512_fmadd_pd(Doubles(s + 2 * a.sums_stride + n, some), base,
-                                  Doubles(s + a.sums_stride + n, some));
-      t = _mm512_fmadd_pd(t, base, Doubles(s + n, some));
-      t = _mm512_mul_pd(t, Doubles(a.scale + n, some));
-      if (!kFirst) t = _mm512_add_pd(_mm512_maskz_loadu_pd(some, total + n), t);
-      if (kLast) {
-        t = _mm512_add_pd(_mm512_mul_pd(t, step), Doubles(a.bias + n, some));
-        _mm256_mask_storeu_ps(y + n, some, _mm512_cvtpd_ps(t));
-      } else {
-        _mm512_mask_storeu_pd(total + n, some, t);
-      }
-    }
+    for (int64_t n = 0; n < whole; n += 8)
+      JoinColumns<kFirst, kLast, true>(a, s, total, y, step, n, 0xff);
+    if (rest != 0) JoinColumns<kFirst, kLast, false>(a, s, total, y, step, whole, rest);
   }
 }
 

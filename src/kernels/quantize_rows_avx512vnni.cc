@@ -32,7 +32,8 @@ float LargestOf(const float* x, int64_t k) {
 }
 
 // What lies above 127 (an infinite x, or a shared scale too small) saturates in the packs; so does
-// what converts to -2^31: after the clamp what is low or NaN, which min leaves in its second operand.
+// what converts to -2^31: after the clamp what is low or NaN, which min leaves in its second
+// operand.
 OCTET_INLINE __m512i Rounded(__m512 v) {
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(65536.0F), v));
 }

@@ -19,6 +19,7 @@ constexpr int64_t kPanel = 64;
 constexpr int64_t kRowBlockBytes = 512 << 10;
 constexpr int64_t kWeightBlockBytes = 768 << 10;
 constexpr int64_t kSumsBlockBytes = 256 << 10;
+constexpr int64_t kGroupedRows = 32, kGroupedSumsBytes = 40 << 10;
 // Sums of as many products of a digit and a weight fit int32: 2^14 * 2^16 < 2^31.
 constexpr int64_t kDeepest = 1 << 16;
 
@@ -105,11 +106,16 @@ WeightOnlyLinear::Impl::Impl(const WeightOnlyProblem& p) : n(p.n), k(p.k) {
 // Rows [m0, m1), channels [n0, n1), n0 a multiple of 64.
 void WeightOnlyLinear::Impl::Run(const Rows& rows, int64_t m0, int64_t m1, int64_t n0,
                                  int64_t n1) const {
-  const int64_t most = std::clamp<int64_t>(kRowBlockBytes / (3 * rows.lda), 16, 64);
+  // Where sums of many groups are joined, they had better stay in L1.
+  const bool one_piece = pieces.size() == 1;
+  const int64_t most =
+      one_piece ? std::clamp<int64_t>(kRowBlockBytes / (3 * rows.lda), 16, 64) : kGroupedRows;
   const int64_t height = std::min(most, m1 - m0);
-  const int64_t n_block = std::max(
-      kPanel, std::min(kWeightBlockBytes / RoundUp(k, 64), kSumsBlockBytes / (12 * height)) /
-                  kPanel * kPanel);
+  const int64_t sums_block =
+      (one_piece ? kSumsBlockBytes : kGroupedSumsBytes) / ((one_piece ? 12 : 20) * height);
+  // Weights that only one block of rows reads need not stay anywhere.
+  const int64_t weight_block = height == m1 - m0 ? n : kWeightBlockBytes / RoundUp(k, 64);
+  const int64_t n_block = std::max(kPanel, std::min(weight_block, sums_block) / kPanel * kPanel);
   const int64_t width = std::min(n_block, RoundUp(n1 - n0, 16));
   const int64_t sums_bytes = 3 * height * width * 4;
   auto* sums =
