@@ -24,7 +24,8 @@ function(octet_layer NAME)
 
   if(OCTET_TESTS AND tests)
     add_executable(octet_${NAME}_tests ${tests})
-    target_link_libraries(octet_${NAME}_tests PRIVATE octet_${NAME} octet_flags GTest::gmock GTest::gtest_main)
+    target_link_libraries(octet_${NAME}_tests PRIVATE octet_${NAME} octet_flags GTest::gmock GTest::gtest_main
+                          ZLIB::ZLIB)  # base/test_golden.h
     target_compile_definitions(octet_${NAME}_tests PRIVATE OCTET_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME ${NAME} COMMAND octet_${NAME}_tests)
     # An allocation that cannot be met returns null under the sanitizer too, as the tests expect.

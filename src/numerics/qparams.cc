@@ -1,8 +1,10 @@
 #include "numerics/qparams.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "base/error.h"
 #include "numerics/rounding.h"
@@ -29,7 +31,13 @@ void CheckLengths(size_t x, size_t codes, const Extents& extents) {
 }
 
 template <typename T>
-void CheckHolds(const IntFormat& format) {
+void CheckHolds(const NumberFormat& number) {
+  if (number.is_float()) {
+    if (std::is_same_v<T, uint8_t>) return;
+    Fail(ErrorCode::kInvalidArgument, "quantize: codes of ", number.Name(), " are uint8, not ",
+         std::numeric_limits<T>::is_signed ? "int" : "uint", 8 * sizeof(T));
+  }
+  const IntFormat& format = number.integer();
   if (format.qmin() < std::numeric_limits<T>::min() ||
       format.qmax() > std::numeric_limits<T>::max()) {
     Fail(ErrorCode::kInvalidArgument, "quantize: codes of ", format.Name(), " do not fit ",
@@ -37,7 +45,15 @@ void CheckHolds(const IntFormat& format) {
   }
 }
 
-// Calls row(first element, scale, zero point) for every (outer, channel): `inner` elements share a
+// Codes exist where values are not clamped beyond them.
+void CheckHasCodes(const QuantParams& params) {
+  if (params.limit.empty()) return;
+  Fail(ErrorCode::kUnsupported, "quantize: ", params.format.Name(),
+       " rounds to values that have no codes of ", params.format.bits(),
+       " bits; expected bias=int, or fake quantization");
+}
+
+// Calls row(first element, index of its scale) for every (outer, channel): `inner` elements share a
 // scale.
 template <typename Row>
 void ForEachRow(const Extents& extents, const QuantParams& params, int64_t step, Row row) {
@@ -49,7 +65,7 @@ void ForEachRow(const Extents& extents, const QuantParams& params, int64_t step,
   for (int64_t o = 0; o < extents.outer; ++o) {
     for (int64_t c = 0; c < extents.channels; ++c, first += extents.inner) {
       const auto i = static_cast<size_t>(ScaleIndex(params, extents, o, c, step));
-      row(static_cast<size_t>(first), params.scale[i], params.zero_point[i]);
+      row(static_cast<size_t>(first), i);
     }
   }
 }
@@ -116,13 +132,26 @@ void CheckQuantParams(std::string_view subject, const QuantParams& params, const
          params.zero_point.size(), " zero points per ", GranularityName(params.granularity),
          "; expected ", expected);
   }
+  if (!params.limit.empty() &&
+      (params.limit.size() != params.scale.size() || !params.format.is_float())) {
+    Fail(ErrorCode::kInvalidArgument, subject, ": ", params.limit.size(), " limits for ",
+         params.scale.size(), " scales of ", params.format.Name());
+  }
+  for (size_t i = 0; i < params.limit.size(); ++i) {
+    if (!(params.limit[i] > 0) || !std::isfinite(params.limit[i])) {
+      Fail(ErrorCode::kBadData, subject, ": limit ", i, " of ", params.limit.size(), " is ",
+           params.limit[i], "; expected a finite one above 0");
+    }
+  }
   for (size_t i = 0; i < params.scale.size(); ++i) {
     if (!std::isfinite(params.scale[i]) || params.scale[i] < kMinScale) {
       Fail(ErrorCode::kBadData, subject, ": scale ", i, " of ", params.scale.size(), " is ",
            params.scale[i], "; expected a finite one of at least 2^-126");
     }
     const int32_t z = params.zero_point[i];
-    if (z < params.format.qmin() || z > params.format.qmax()) {
+    if (params.format.is_float()
+            ? z != 0
+            : z < params.format.integer().qmin() || z > params.format.integer().qmax()) {
       Fail(ErrorCode::kBadData, subject, ": zero point ", i, " of ", params.scale.size(), " is ", z,
            "; outside of ", params.format.Name());
     }
@@ -171,6 +200,17 @@ float ChooseSymmetric(float absmax, IntFormat format, SymmetricOptions options,
   return std::max(static_cast<float>(extent / steps), kMinScale);
 }
 
+float ChooseScale(float absmax, const NumberFormat& format, SymmetricOptions options,
+                  std::string_view subject) {
+  if (!format.is_float()) return ChooseSymmetric(absmax, format.integer(), options, subject);
+  if (options.half_step) {
+    Fail(ErrorCode::kInvalidArgument, subject, ": half-step scales are of integers, not of ",
+         format.Name());
+  }
+  // Not std::max, which would take a NaN for the floor.
+  return FloatScaleFor(format.floating(), absmax < options.floor ? options.floor : absmax, subject);
+}
+
 std::vector<float> ChannelAbsMax(std::span<const float> x, const Extents& extents,
                                  std::string_view subject) {
   if (static_cast<int64_t>(x.size()) != extents.elements()) {
@@ -198,16 +238,24 @@ std::vector<float> ChannelAbsMax(std::span<const float> x, const Extents& extent
 }
 
 WeightScaleChoice ChooseWeightScales(std::span<const float> weights, const Extents& extents,
-                                     int axis, IntFormat format, std::string_view subject,
+                                     int axis, const NumberFormat& format, std::string_view subject,
                                      SymmetricOptions options) {
   const std::vector<float> absmax = ChannelAbsMax(weights, extents, subject);
   const float most = absmax.empty() ? 0.0F : *std::max_element(absmax.begin(), absmax.end());
   WeightScaleChoice choice;
   choice.params.format = format;
   choice.params.axis = axis;
+  const auto add = [&](float magnitude) {
+    const float scale = ChooseScale(magnitude, format, options, subject);
+    choice.params.scale.push_back(scale);
+    choice.params.zero_point.push_back(0);
+    if (format.is_float() && format.floating().bias_rule == BiasRule::kIntegerRound) {
+      choice.params.limit.push_back(
+          FloatLimitFor(format.floating(), std::max(magnitude, options.floor), scale));
+    }
+  };
   if (axis == -1) {
-    choice.params.scale = {ChooseSymmetric(most, format, options, subject)};
-    choice.params.zero_point = {0};
+    add(most);
     return choice;
   }
   choice.params.granularity = Granularity::kChannel;
@@ -215,9 +263,8 @@ WeightScaleChoice ChooseWeightScales(std::span<const float> weights, const Exten
   options.floor = std::max(options.floor, floor);
   for (size_t c = 0; c < absmax.size(); ++c) {
     if (absmax[c] < floor || absmax[c] == 0) choice.dead.push_back(static_cast<int64_t>(c));
-    choice.params.scale.push_back(ChooseSymmetric(absmax[c], format, options, subject));
+    add(absmax[c]);
   }
-  choice.params.zero_point.assign(absmax.size(), 0);
   return choice;
 }
 
@@ -271,13 +318,24 @@ template <typename T>
 void QuantizeArray(std::span<const float> x, const Extents& extents, const QuantParams& params,
                    std::span<T> codes, int64_t step) {
   CheckHolds<T>(params.format);
+  CheckHasCodes(params);
   CheckLengths(x.size(), codes.size(), extents);
-  const int32_t qmin = params.format.qmin();
-  const int32_t qmax = params.format.qmax();
   const auto inner = static_cast<size_t>(extents.inner);
-  ForEachRow(extents, params, step, [&](size_t first, float scale, int32_t zero) {
+  if (params.format.is_float()) {
+    const FloatGrid grid(params.format.floating());
+    ForEachRow(extents, params, step, [&](size_t first, size_t s) {
+      for (size_t i = first; i < first + inner; ++i) {
+        codes[i] = static_cast<T>(grid.Encode(x[i] / params.scale[s]));
+      }
+    });
+    return;
+  }
+  const int32_t qmin = params.format.integer().qmin();
+  const int32_t qmax = params.format.integer().qmax();
+  ForEachRow(extents, params, step, [&](size_t first, size_t s) {
     for (size_t i = first; i < first + inner; ++i) {
-      codes[i] = static_cast<T>(QuantizeOne(x[i], scale, zero, qmin, qmax));
+      codes[i] =
+          static_cast<T>(QuantizeOne(x[i], params.scale[s], params.zero_point[s], qmin, qmax));
     }
   });
 }
@@ -286,11 +344,24 @@ template <typename T>
 void DequantizeArray(std::span<const T> codes, const Extents& extents, const QuantParams& params,
                      std::span<float> x, int64_t step) {
   CheckHolds<T>(params.format);
+  CheckHasCodes(params);
   CheckLengths(x.size(), codes.size(), extents);
   const auto inner = static_cast<size_t>(extents.inner);
-  ForEachRow(extents, params, step, [&](size_t first, float scale, int32_t zero) {
+  if (params.format.is_float()) {
+    std::array<float, 256> value{};
+    for (size_t code = 0; code < value.size(); ++code) {
+      value[code] = params.format.floating().Decode(static_cast<uint8_t>(code));
+    }
+    ForEachRow(extents, params, step, [&](size_t first, size_t s) {
+      for (size_t i = first; i < first + inner; ++i) {
+        x[i] = value[static_cast<uint8_t>(codes[i])] * params.scale[s];
+      }
+    });
+    return;
+  }
+  ForEachRow(extents, params, step, [&](size_t first, size_t s) {
     for (size_t i = first; i < first + inner; ++i) {
-      x[i] = DequantizeOne(static_cast<int32_t>(codes[i]), scale, zero);
+      x[i] = DequantizeOne(static_cast<int32_t>(codes[i]), params.scale[s], params.zero_point[s]);
     }
   });
 }
@@ -298,10 +369,22 @@ void DequantizeArray(std::span<const T> codes, const Extents& extents, const Qua
 void FakeQuantizeArray(std::span<float> x, const Extents& extents, const QuantParams& params,
                        int64_t step) {
   CheckLengths(x.size(), x.size(), extents);
-  const int32_t qmin = params.format.qmin();
-  const int32_t qmax = params.format.qmax();
   const auto inner = static_cast<size_t>(extents.inner);
-  ForEachRow(extents, params, step, [&](size_t first, float scale, int32_t zero) {
+  if (params.format.is_float()) {
+    FloatGrid grid(params.format.floating());
+    ForEachRow(extents, params, step, [&](size_t first, size_t s) {
+      if (!params.limit.empty()) grid.max = params.limit[s];
+      for (size_t i = first; i < first + inner; ++i) {
+        x[i] = grid.Round(x[i] / params.scale[s]) * params.scale[s];
+      }
+    });
+    return;
+  }
+  const int32_t qmin = params.format.integer().qmin();
+  const int32_t qmax = params.format.integer().qmax();
+  ForEachRow(extents, params, step, [&](size_t first, size_t s) {
+    const float scale = params.scale[s];
+    const int32_t zero = params.zero_point[s];
     for (size_t i = first; i < first + inner; ++i) {
       x[i] = DequantizeOne(QuantizeOne(x[i], scale, zero, qmin, qmax), scale, zero);
     }

@@ -3,6 +3,7 @@
 //
 // Symmetric: spec/smoothquant.md 7.1 (absmax/127, or 127.5 with code -128 for the "vllm" profile).
 // Asymmetric: range widened to hold 0, so that padding, Relu and dead inputs are exact.
+// Float formats have scales alone: every zero point is 0 (numerics/float_format.h).
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "numerics/extents.h"
-#include "numerics/int_format.h"
+#include "numerics/number_format.h"
 
 namespace octet {
 
@@ -30,10 +31,14 @@ struct QuantParams {
   std::vector<float> scale;         // one per slice, see ScaleIndex; finite, >= kMinScale
   std::vector<int32_t> zero_point;  // as many; within the format
   int axis = -1;                    // of kChannel, kToken and kGroup; -1: per tensor
-  IntFormat format;
+  NumberFormat format;
   Granularity granularity = Granularity::kTensor;
   int64_t group = 0;  // channels per group of kGroup
   int64_t steps = 1;  // rows of the table of kStep
+  // One per scale, or none: magnitudes, in units of the scale, that values are clamped to before
+  // they are rounded. Of float formats with bias=int-round only, whose values may lie beyond their
+  // codes (FloatLimitFor): such parameters quantize to values (FakeQuantizeArray), not to codes.
+  std::vector<float> limit;
 };
 
 // Which scale the element (o, c, any inner) uses.
@@ -43,7 +48,8 @@ struct QuantParams {
 [[nodiscard]] int64_t ScaleCount(const QuantParams& params, const Extents& extents);
 
 // Throws kBadData, naming subject and slice, where a scale is not finite and >= kMinScale or a zero
-// point is outside the format; kInvalidArgument where the counts do not fit.
+// point is outside the format (of a float format: not 0); kInvalidArgument where the counts do not
+// fit.
 void CheckQuantParams(std::string_view subject, const QuantParams& params, const Extents& extents);
 
 // The smallest scale: the smallest normal float, whose reciprocal is finite and which loses no bits
@@ -75,6 +81,12 @@ struct SymmetricOptions {
 [[nodiscard]] float ChooseSymmetric(float absmax, IntFormat format, SymmetricOptions options = {},
                                     std::string_view subject = "quantization range");
 
+// The scale of a symmetric range in any format: ChooseSymmetric, or FloatScaleFor of max(absmax,
+// floor); half_step is of integers only (throws kInvalidArgument).
+[[nodiscard]] float ChooseScale(float absmax, const NumberFormat& format,
+                                SymmetricOptions options = {},
+                                std::string_view subject = "quantization range");
+
 // max |x| of every channel. Throws kBadData, naming subject and channel, on NaN or infinity.
 [[nodiscard]] std::vector<float> ChannelAbsMax(std::span<const float> x, const Extents& extents,
                                                std::string_view subject);
@@ -92,7 +104,8 @@ struct WeightScaleChoice {
 // Scales of a weight around `axis` (extents = ExtentsOf(dims, axis)).
 [[nodiscard]] WeightScaleChoice ChooseWeightScales(std::span<const float> weights,
                                                    const Extents& extents, int axis,
-                                                   IntFormat format, std::string_view subject,
+                                                   const NumberFormat& format,
+                                                   std::string_view subject,
                                                    SymmetricOptions options = {});
 
 struct ScaleRaise {
@@ -115,14 +128,17 @@ std::vector<ScaleRaise> RaiseScalesForBias(std::span<float> weight_scale, float 
                                    std::string_view subject);
 
 // Codes of x. T is int8_t, uint8_t, int16_t, uint16_t or int32_t and holds the format (throws
-// kInvalidArgument otherwise); formats below 8 bits are kept one code per element.
+// kInvalidArgument otherwise): uint8_t of every float format; formats below 8 bits are kept one
+// code per element. Float formats: Encode(x / scale), the quotient in float32 and saturating, as
+// ONNX QuantizeLinear does; back: Decode(code) * scale.
 template <typename T>
 void QuantizeArray(std::span<const float> x, const Extents& extents, const QuantParams& params,
                    std::span<T> codes, int64_t step = 0);
 template <typename T>
 void DequantizeArray(std::span<const T> codes, const Extents& extents, const QuantParams& params,
                      std::span<float> x, int64_t step = 0);
-// x = dequantized codes of x, in place.
+// x = dequantized codes of x, in place. NaN becomes the lowest code's value; in float formats it
+// stays NaN where they have one and becomes 0 where not.
 void FakeQuantizeArray(std::span<float> x, const Extents& extents, const QuantParams& params,
                        int64_t step = 0);
 

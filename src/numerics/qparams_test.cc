@@ -334,6 +334,113 @@ TEST(QuantizeArray, FakeQuantizeIsQuantizeThenDequantize) {
   EXPECT_EQ(x, expected);
 }
 
+// Every granularity and float format: codes, values and both together agree with the format's own
+// Encode and Decode of x / scale.
+TEST(QuantizeArray, FloatFormatsByEveryGranularity) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  const Extents extents = {3, 4, 5};
+  std::vector<float> x(60);
+  for (float& v : x) v = 3 * normal(random);
+  x[7] = 0;
+  x[8] = std::numeric_limits<float>::infinity();
+  for (const char* name : {"e4m3", "ue4m4", "e2m5:bias=int", "e4m3fn", "e5m2fnuz", "e2m1"}) {
+    const FloatFormat format = FloatFormat::Parse(name);
+    for (const Granularity granularity :
+         {Granularity::kTensor, Granularity::kChannel, Granularity::kToken, Granularity::kGroup,
+          Granularity::kStep}) {
+      QuantParams params;
+      params.format = format;
+      params.granularity = granularity;
+      params.axis = 1;
+      params.group = 3;
+      params.steps = granularity == Granularity::kStep ? 2 : 1;
+      const int64_t step = params.steps - 1;
+      const auto scales = static_cast<size_t>(ScaleCount(params, extents));
+      for (size_t i = 0; i < scales; ++i) {
+        params.scale.push_back(FloatScaleFor(format, 1.7F * static_cast<float>(i + 1)));
+      }
+      params.zero_point.assign(scales, 0);
+      std::vector<uint8_t> codes(x.size());
+      QuantizeArray<uint8_t>(x, extents, params, codes, step);
+      std::vector<float> back(x.size());
+      DequantizeArray<uint8_t>(codes, extents, params, back, step);
+      std::vector<float> fake = x;
+      FakeQuantizeArray(fake, extents, params, step);
+      for (int64_t i = 0; i < extents.elements(); ++i) {
+        const auto at = static_cast<size_t>(i);
+        const float scale =
+            params.scale[static_cast<size_t>(ScaleIndex(params, extents, i / 20, i / 5 % 4, step))];
+        EXPECT_EQ(codes[at], format.Encode(x[at] / scale)) << name;
+        EXPECT_EQ(back[at], format.Decode(codes[at]) * scale) << name;
+        EXPECT_EQ(fake[at], back[at]) << name;
+        EXPECT_EQ(std::signbit(fake[at]), std::signbit(back[at])) << name;
+      }
+    }
+  }
+}
+
+TEST(QuantizeArray, FloatFormatsWithoutCodesAreValuesOnly) {
+  const FloatFormat format = FloatFormat::Parse("e3m4:bias=int-round");
+  QuantParams params;
+  params.format = format;
+  params.scale = {FloatScaleFor(format, 5)};  // the bias 5.63 becomes 6: values up to 3.875 only
+  params.zero_point = {0};
+  params.limit = {FloatLimitFor(format, 5, params.scale[0])};
+  std::vector<float> x = {4.9F, -7};
+  FakeQuantizeArray(x, {1, 1, 2}, params);
+  EXPECT_THAT(x, ElementsAre(5, -5));
+  ExpectError(ErrorCode::kUnsupported, "no codes", [&] {
+    (void)Codes<uint8_t>(x, {1, 1, 2}, params);
+  });
+  params.limit = {0};
+  ExpectError(ErrorCode::kBadData, "limit 0", [&] { FakeQuantizeArray(x, {1, 1, 2}, params); });
+  params.limit = {1, 1};
+  ExpectError(ErrorCode::kInvalidArgument, "2 limits", [&] {
+    FakeQuantizeArray(x, {1, 1, 2}, params);
+  });
+  params = PerTensor(1, 0, kInt8);
+  params.limit = {1};
+  ExpectError(ErrorCode::kInvalidArgument, "int8", [&] {
+    FakeQuantizeArray(x, {1, 1, 2}, params);
+  });
+}
+
+TEST(QuantizeArray, FloatFormatsTakeUint8CodesAndZeroPoint0) {
+  QuantParams params;
+  params.format = FloatFormat::Parse("e4m3fn");
+  params.scale = {1};
+  params.zero_point = {0};
+  ExpectError(ErrorCode::kInvalidArgument, "uint8", [&] {
+    (void)Codes<int8_t>({1, 2}, {1, 1, 2}, params);
+  });
+  params.zero_point = {1};
+  ExpectError(ErrorCode::kBadData, "zero point", [&] {
+    (void)Codes<uint8_t>({1, 2}, {1, 1, 2}, params);
+  });
+}
+
+TEST(ChooseWeightScales, OfFloatFormats) {
+  const std::vector<float> w = {1, 0, 2, -2, 1e-7F, 0, 31, 0};
+  const FloatFormat real = FloatFormat::Parse("e3m4");
+  const auto choice = ChooseWeightScales(w, {1, 4, 2}, 0, real, "w");
+  EXPECT_THAT(choice.dead, ElementsAre(2));
+  EXPECT_EQ(choice.params.scale[0], FloatScaleFor(real, 1));
+  EXPECT_EQ(choice.params.scale[2], FloatScaleFor(real, 31e-5F));
+  EXPECT_EQ(choice.params.scale[3], 1.0F);
+  EXPECT_TRUE(choice.params.limit.empty());
+  const auto zero = ChooseWeightScales(std::vector<float>(4, 0.0F), {1, 2, 2}, 0, real, "w");
+  EXPECT_THAT(zero.params.scale, ElementsAre(1.0F, 1.0F));
+  const FloatFormat rounded = FloatFormat::Parse("e3m4:bias=int-round");
+  const auto whole = ChooseWeightScales(std::vector<float>{5, -1}, {1, 1, 2}, -1, rounded, "w");
+  EXPECT_THAT(whole.params.limit, ElementsAre(5 / whole.params.scale[0]));
+  ExpectError(ErrorCode::kInvalidArgument, "half-step",
+              [&] { (void)ChooseScale(1, real, {.half_step = true, .floor = 0}); });
+  ExpectError(ErrorCode::kBadData, "conv", [&] {
+    (void)ChooseScale(std::nanf(""), real, {.half_step = false, .floor = 1}, "conv");
+  });
+}
+
 TEST(QuantizeArray, RefusesParametersThatDoNotFit) {
   const std::vector<float> x(4, 1.0F);
   const Extents extents = {1, 2, 2};
