@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "calibrate/range_entropy.h"
+#include "calibrate/range_float.h"
 #include "calibrate/value_density.h"
 
 namespace octet {
@@ -18,11 +19,28 @@ constexpr std::string_view kMethodNames[] = {"minmax", "percentile", "mse", "ent
 // What the estimators share: the distribution, and what a range costs on the grid it leads to.
 struct Problem {
   const ValueDensity& density;
-  IntFormat format;
-  bool symmetric;
+  NumberFormat format;
+  bool symmetric;  // of a float format: signed
   std::string_view name;
 
+  // The choice that a float grid is.
+  [[nodiscard]] RangeChoice Of(const FloatRange& range, RangeMethod method) const {
+    RangeChoice choice;
+    choice.method = method;
+    const FloatFormat& f = format.floating();
+    const bool steps = f.bias_rule == BiasRule::kInteger || f.bias_rule == BiasRule::kStandard;
+    choice.hi = steps ? f.Max() * range.scale : range.maxval;
+    choice.lo = symmetric ? -choice.hi : 0;
+    choice.grid = {range.scale, 0};
+    choice.mse = range.squared_error / density.count();
+    return choice;
+  }
+
   [[nodiscard]] RangeChoice Evaluate(double lo, double hi, RangeMethod method) const {
+    if (format.is_float()) {
+      const double maxval = std::max(symmetric ? -lo : 0.0, std::max(hi, 0.0));
+      return Of(FloatRangeOf(density, format.floating(), maxval, name), method);
+    }
     RangeChoice choice;
     choice.method = method;
     choice.lo = static_cast<float>(std::min(lo, 0.0));
@@ -30,11 +48,11 @@ struct Problem {
     if (symmetric) {
       choice.hi = std::max(choice.hi, -choice.lo);
       choice.lo = -choice.hi;
-      choice.grid = {ChooseSymmetric(choice.hi, format, {}, name), 0};
+      choice.grid = {ChooseSymmetric(choice.hi, format.integer(), {}, name), 0};
     } else {
-      choice.grid = ChooseAsymmetric(choice.lo, choice.hi, format, name);
+      choice.grid = ChooseAsymmetric(choice.lo, choice.hi, format.integer(), name);
     }
-    choice.mse = density.SquaredError(choice.grid, format) / density.count();
+    choice.mse = density.SquaredError(choice.grid, format.integer()) / density.count();
     return choice;
   }
 
@@ -70,6 +88,11 @@ RangeChoice PercentileRange(const Problem& problem, double percentile) {
 // directions (both ends, hi, lo) in factors of sqrt(2), then in ever smaller factors until the
 // ripple is all that is left.
 RangeChoice MseRange(const Problem& problem) {
+  if (problem.format.is_float()) {
+    return problem.Of(
+        LeastErrorFloatRange(problem.density, problem.format.floating(), problem.name),
+        RangeMethod::kMse);
+  }
   RangeChoice best = problem.MinMax();
   best.method = RangeMethod::kMse;
   const RangeChoice whole = best;
@@ -122,8 +145,14 @@ RangeChoice MseRange(const Problem& problem) {
 }
 
 RangeChoice EntropyRange(const Problem& problem) {
+  if (problem.format.is_float()) {
+    Fail(ErrorCode::kUnsupported, "range of value '", problem.name,
+         "': entropy compares with the steps of an integer grid; expected minmax, percentile, mse "
+         "or auto for ",
+         problem.format.Name());
+  }
   const double threshold =
-      EntropyThreshold(problem.density, problem.format, problem.symmetric, problem.name);
+      EntropyThreshold(problem.density, problem.format.integer(), problem.symmetric, problem.name);
   return problem.Evaluate(std::max(problem.density.min(), -threshold),
                           std::min(problem.density.max(), threshold), RangeMethod::kEntropy);
 }
@@ -165,7 +194,8 @@ std::string RangeEstimator::Name() const {
 }
 
 RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statistics,
-                          const RangeEstimator& estimator, IntFormat format, bool symmetric) {
+                          const RangeEstimator& estimator, const NumberFormat& format,
+                          bool symmetric) {
   if (statistics.non_finite() != 0) {
     Fail(ErrorCode::kBadData, "range of value '", name, "': ", statistics.non_finite(), " of ",
          statistics.elements() + statistics.non_finite(),
@@ -175,7 +205,7 @@ RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statisti
     Fail(ErrorCode::kBadData, "range of value '", name, "': calibration saw no values");
   }
   const ValueDensity density(statistics);
-  const Problem problem{density, format, symmetric, name};
+  const Problem problem{density, format, format.is_float() ? format.is_signed() : symmetric, name};
   RangeChoice choice;
   switch (estimator.method) {
     case RangeMethod::kMinMax:
@@ -201,10 +231,28 @@ RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statisti
   return choice;
 }
 
-double ExpectedMse(const ValueStatistics& statistics, const ScaleZero& grid, IntFormat format) {
+FormatChoice BestFormat(std::string_view name, const ValueStatistics& statistics,
+                        const RangeEstimator& estimator, std::span<const NumberFormat> formats,
+                        bool symmetric) {
+  if (formats.empty()) {
+    Fail(ErrorCode::kInvalidArgument, "format of value '", name, "': none to choose from");
+  }
+  FormatChoice best;
+  for (const NumberFormat& format : formats) {
+    const RangeChoice range = EstimateRange(name, statistics, estimator, format, symmetric);
+    if (&format == formats.data() || range.mse < best.range.mse) best = {format, range};
+  }
+  return best;
+}
+
+double ExpectedMse(const ValueStatistics& statistics, const ScaleZero& grid,
+                   const NumberFormat& format) {
   if (statistics.elements() == 0) return 0;
   const ValueDensity density(statistics);
-  return density.SquaredError(grid, format) / density.count();
+  const double squares = format.is_float() ? FloatSquaredError(density, format.floating(),
+                                                               grid.scale, format.floating().Max())
+                                           : density.SquaredError(grid, format.integer());
+  return squares / density.count();
 }
 
 }  // namespace octet

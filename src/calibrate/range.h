@@ -1,15 +1,17 @@
 // Range estimators: from the statistics of a value to the interval its quantization grid covers.
 //
+// Which format suits a value best is asked the same way: BestFormat.
+//
 // All of them read the pattern histogram alone. Inside a bin values are taken as spread evenly; the
 // outermost bins are cut at the exact extrema, so a plateau at the largest value (Relu6) and the
 // spike at 0 are exact.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "calibrate/statistics.h"
-#include "numerics/int_format.h"
 #include "numerics/qparams.h"
 
 namespace octet {
@@ -43,17 +45,33 @@ struct RangeChoice {
   RangeMethod method = RangeMethod::kMinMax;  // the one taken: never kAuto
   double mse = 0;               // expected (x - Q(x))^2 on the grid of these parameters
   double clipped_fraction = 0;  // of all elements: outside [lo, hi]
-  ScaleZero grid;               // ChooseAsymmetric(lo, hi) or {ChooseSymmetric(hi), 0}
+  // ChooseAsymmetric(lo, hi), {ChooseSymmetric(hi), 0} or, of float formats, {FloatScaleFor(hi),
+  // 0}.
+  ScaleZero grid;
 };
 
 // Throws kBadData naming the value where the statistics hold NaN, infinity or no element at all;
-// kUnsupported for entropy above 8 bits.
+// kUnsupported for entropy above 8 bits and in float formats. A float format's range is symmetric
+// by its sign, whatever `symmetric` says: [-maxval, maxval], unsigned [0, maxval]; where the bias
+// rule lets the scale take steps only, it is what the grid then covers.
 [[nodiscard]] RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statistics,
-                                        const RangeEstimator& estimator, IntFormat format,
+                                        const RangeEstimator& estimator, const NumberFormat& format,
                                         bool symmetric);
+
+struct FormatChoice {
+  NumberFormat format;
+  RangeChoice range;
+};
+
+// The format of least expected error among those given, each on the range that the estimator takes
+// for it; ties go to the first. symmetric is of integer formats. Throws kInvalidArgument where none
+// is given.
+[[nodiscard]] FormatChoice BestFormat(std::string_view name, const ValueStatistics& statistics,
+                                      const RangeEstimator& estimator,
+                                      std::span<const NumberFormat> formats, bool symmetric);
 
 // Expected (x - Q(x))^2 of a value on a given grid.
 [[nodiscard]] double ExpectedMse(const ValueStatistics& statistics, const ScaleZero& grid,
-                                 IntFormat format);
+                                 const NumberFormat& format);
 
 }  // namespace octet

@@ -36,6 +36,7 @@ class ValueDensity {
   [[nodiscard]] double max() const { return segments_.back().hi; }
   [[nodiscard]] double zeros() const { return zeros_; }  // elements of magnitude below 2^-133
 
+  [[nodiscard]] const DensityMoments& All() const { return below_.back(); }
   // What lies below x; a segment of no width that lies at x is left out.
   [[nodiscard]] DensityMoments Below(double x) const;
   // Elements outside of the closed interval.

@@ -208,9 +208,9 @@ float FloatScaleFor(const FloatFormat& format, float maxval, std::string_view su
     const double real = format.bias() - std::log2(scale);
     scale = std::ldexp(1.0, format.bias() - static_cast<int>(std::nearbyint(real)));
   }
-  if (scale > static_cast<double>(std::numeric_limits<float>::max())) {
+  if (format.bias_rule == BiasRule::kInteger && scale * largest >= 0x1p128) {
     Fail(ErrorCode::kBadData, subject, ": largest magnitude ", maxval, " takes a scale of ", scale,
-         " in ", format.Name(), ", which is no finite float");
+         " in ", format.Name(), ", whose largest value is no finite float");
   }
   return std::max(static_cast<float>(scale), kSmallestScale);
 }
@@ -220,14 +220,18 @@ float FloatLimitFor(const FloatFormat& format, float maxval, float scale) {
   return maxval / scale;
 }
 
-std::vector<float> FloatValues(const FloatFormat& format) {
+std::vector<float> FloatValues(const FloatFormat& format, float limit) {
+  FloatGrid grid(format);
+  if (limit != 0) grid.max = limit;
+  const float largest = grid.Round(grid.max);
   std::vector<float> values;
-  for (int code = 0; code < format.code_count(); ++code) {
-    const float v = format.Decode(static_cast<uint8_t>(code));
-    if (std::isfinite(v)) values.push_back(v == 0 ? 0.0F : v);
+  for (float v = 0; v <= largest;) {
+    values.push_back(v);
+    if (format.is_signed && v != 0) values.push_back(-v);
+    const float binade = std::ldexp(1.0F, v > 0 ? std::ilogb(v) : -126);
+    v += std::ldexp(std::max(binade, grid.min_normal), -format.mantissa_bits);
   }
   std::sort(values.begin(), values.end());
-  values.erase(std::unique(values.begin(), values.end()), values.end());
   return values;
 }
 

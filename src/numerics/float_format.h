@@ -7,8 +7,8 @@
 // e | mantissa field m; it decodes to 2^(1 - b) m / 2^M for e = 0 (subnormals), otherwise to
 // 2^(e - b) (1 + m / 2^M). b is 2^(E - 1) - 1, of FNUZ formats 2^(E - 1). A flexible bias is
 // nothing but a scale: any float is a real-valued bias, a power of two an integer one.
-// E = 0 has subnormals only, m / 2^M: a uniform grid of 2^M steps (the original's E = 0 has one
-// step more than it has codes for).
+// E = 0 has subnormals only; its b is 1 - M, so that they are the integers m (the original's E = 0
+// has one value more than it has codes for).
 #pragma once
 
 #include <bit>
@@ -50,7 +50,7 @@ struct FloatFormat {
 
   [[nodiscard]] int bits() const { return exponent_bits + mantissa_bits + (is_signed ? 1 : 0); }
   [[nodiscard]] int bias() const {
-    if (exponent_bits == 0) return 1;
+    if (exponent_bits == 0) return 1 - mantissa_bits;
     return (1 << (exponent_bits - 1)) - (specials == FloatSpecials::kFnuz ? 0 : 1);
   }
   [[nodiscard]] uint8_t sign_bit() const {
@@ -58,7 +58,7 @@ struct FloatFormat {
   }
   [[nodiscard]] uint8_t max_code() const;  // the largest positive finite value's
   [[nodiscard]] float Max() const { return Decode(max_code()); }
-  [[nodiscard]] float MinNormal() const;     // 2^(1 - b); of E = 0: of no code, 1
+  [[nodiscard]] float MinNormal() const;     // 2^(1 - b); of E = 0 no code has it
   [[nodiscard]] float MinSubnormal() const;  // the step below MinNormal: 2^(1 - b - M)
   [[nodiscard]] int code_count() const { return 1 << bits(); }
   [[nodiscard]] bool has_nan() const { return specials != FloatSpecials::kNone; }
@@ -151,7 +151,7 @@ struct FloatGrid {
 
 // The scale for a range of largest magnitude maxval by the format's bias rule, in double rounded to
 // float, at least 2^-126. A maxval of 0 gives scale 1. Throws kBadData, naming subject, on NaN,
-// infinity or < 0.
+// infinity or < 0, and where a power of two takes the largest value out of float32.
 [[nodiscard]] float FloatScaleFor(const FloatFormat& format, float maxval,
                                   std::string_view subject = "quantization range");
 
@@ -159,7 +159,8 @@ struct FloatGrid {
 // format.Max(), but of kIntegerRound maxval / scale, which may lie beyond the format's codes.
 [[nodiscard]] float FloatLimitFor(const FloatFormat& format, float maxval, float scale);
 
-// Distinct finite values, ascending; one 0.
-[[nodiscard]] std::vector<float> FloatValues(const FloatFormat& format);
+// Distinct finite values, ascending; one 0. With a limit other than 0, those that values clamped to
+// it round to: fewer than the format's, or more (FloatLimitFor).
+[[nodiscard]] std::vector<float> FloatValues(const FloatFormat& format, float limit = 0);
 
 }  // namespace octet

@@ -46,7 +46,7 @@ class SlowFormat {
     const int codes = 1 << (f.exponent_bits + f.mantissa_bits);
     int finite = codes;
     double bias = std::exp2(f.exponent_bits - 1) - 1;
-    if (f.exponent_bits == 0) bias = 1;
+    if (f.exponent_bits == 0) bias = 1 - f.mantissa_bits;
     if (f.specials == FloatSpecials::kFn) finite -= 1;
     if (f.specials == FloatSpecials::kFnuz) bias += 1;
     if (f.specials == FloatSpecials::kIeee) finite -= 1 << f.mantissa_bits;
@@ -166,7 +166,8 @@ TEST(FloatFormat, HasTheBoundsOfItsSpecification) {
         Case{"float8_e3m4", 15.5, 0x1p-2F, 0x1p-6F}, Case{"float8_e4m3", 240, 0x1p-6F, 0x1p-9F},
         Case{"e2m3", 7.5, 1, 0x1p-3F}, Case{"e3m2", 28, 0x1p-2F, 0x1p-4F}, Case{"e2m1", 6, 1, 0.5},
         Case{"e5m2", 114688, 0x1p-14F, 0x1p-16F}, Case{"e4m3", 480, 0x1p-6F, 0x1p-9F},
-        Case{"e3m4", 31, 0x1p-2F, 0x1p-6F}, Case{"e2m5", 7.875, 1, 0x1p-5F}}) {
+        Case{"e3m4", 31, 0x1p-2F, 0x1p-6F}, Case{"e2m5", 7.875, 1, 0x1p-5F},
+        Case{"e0m7", 127, 128, 1}}) {
     const FloatFormat f = FloatFormat::Parse(c.name);
     EXPECT_EQ(f.Max(), c.max) << c.name;
     EXPECT_EQ(f.MinNormal(), c.min_normal) << c.name;
@@ -212,7 +213,20 @@ TEST(FloatFormat, EveryCodeOfEveryFormatIsItsDefinition) {
     const std::vector<float> values = FloatValues(f);
     EXPECT_EQ(values.size(), f.is_signed ? 2 * slow.finite() - 1 : slow.finite());
     EXPECT_TRUE(std::is_sorted(values.begin(), values.end()));
+    for (size_t i = 0; i < slow.finite(); ++i) {
+      EXPECT_EQ(values[values.size() - slow.finite() + i], static_cast<float>(slow.magnitude(i)));
+    }
   }
+}
+
+TEST(FloatValues, GoOnOrStopAtALimit) {
+  const FloatFormat f = FloatFormat::Parse("e2m1");  // 0 .5 1 1.5 2 3 4 6
+  EXPECT_THAT(FloatValues(f),
+              testing::ElementsAre(-6, -4, -3, -2, -1.5F, -1, -.5F, 0, .5F, 1, 1.5F, 2, 3, 4, 6));
+  const FloatFormat u = FloatFormat::Parse("ue2m1");
+  EXPECT_THAT(FloatValues(u, 9.9F), testing::ElementsAre(0, .5F, 1, 1.5F, 2, 3, 4, 6, 8));
+  EXPECT_THAT(FloatValues(u, 10.1F), testing::ElementsAre(0, .5F, 1, 1.5F, 2, 3, 4, 6, 8, 12));
+  EXPECT_THAT(FloatValues(u, 2.6F), testing::ElementsAre(0, .5F, 1, 1.5F, 2, 3));
 }
 
 TEST(FloatFormat, SaturatesOrTurnsSpecial) {
@@ -354,9 +368,11 @@ TEST(FloatScaleFor, FollowsTheBiasRule) {
     }
     EXPECT_GE(scale(name, 1e-45F), 0x1p-126F) << name;
   }
+  EXPECT_EQ(scale("e0m7", 127), 1.0F);
+  const float most = std::numeric_limits<float>::max();
+  EXPECT_EQ(scale("e0m7", most), static_cast<float>(static_cast<double>(most) / 127));
   ExpectError(
-      ErrorCode::kBadData, [&] { (void)scale("e0m2", std::numeric_limits<float>::max()); },
-      "no finite float");
+      ErrorCode::kBadData, [&] { (void)scale("e2m1:bias=int", most); }, "no finite float");
 }
 
 // The least power of two that reaches maxval, for any maxval and format.
