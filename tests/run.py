@@ -38,6 +38,7 @@ MODULES = (
     "node_tests",
     "float_parity",
     "transformers",
+    "dynamic",
     "qdq_in_ort",
     "real_accuracy",
 )

@@ -60,10 +60,20 @@ struct Epilogue {
   Residual residual;
 };
 
+// What codes mean: scale * (code - zero_point).
+struct Grid {
+  float scale = 1.0F;
+  int32_t zero_point = 0;
+};
+
 struct GemmProblem {
   int64_t n = 0, k = 0;  // M is given at run time
   CodeType x_type = CodeType::kUint8;
   int32_t x_zero_point = 0;
+  // The grid of x comes with each run (RunOnGrid): uint8 in, float32 out; x_zero_point is not read.
+  //   y = clamp(float(acc) * (grid.scale * multiplier[n]) + float_bias[n])
+  // Throws kUnsupported where a sum could leave int32: never for K <= 65,536 without bias.
+  bool grid_at_run = false;
   // (N,K) row-major if `weight_is_nk`, else (K,N); read at construction only
   const int8_t* weight = nullptr;
   bool weight_is_nk = true;
@@ -80,6 +90,7 @@ struct ConvProblem {
   int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
   CodeType x_type = CodeType::kUint8;
   int32_t x_zero_point = 0;
+  bool grid_at_run = false;        // as in GemmProblem
   const int8_t* weight = nullptr;  // OIHW: (OC, C/G, KH, KW); read at construction only
   Epilogue epilogue;
 };
@@ -102,6 +113,9 @@ class Gemm {
   // (M,N) codes with row stride residual_stride, or null.
   void Run(int64_t m, const void* x, int64_t x_stride, void* y, int64_t y_stride,
            const void* residual = nullptr, int64_t residual_stride = 0) const;
+  // Where grid_at_run is set, instead of Run().
+  void RunOnGrid(int64_t m, const uint8_t* x, int64_t x_stride, Grid grid, float* y,
+                 int64_t y_stride) const;
   [[nodiscard]] const std::vector<Candidate>& candidates() const;
   [[nodiscard]] int64_t packed_bytes() const;
 
@@ -157,6 +171,9 @@ class Conv {
   // x (N,H,W,C) codes; y (N,OH,OW,OC); residual like y, or null.
   void Run(int64_t batch, int64_t height, int64_t width, const void* x, void* y,
            const void* residual = nullptr) const;
+  // Where grid_at_run is set, instead of Run().
+  void RunOnGrid(int64_t batch, int64_t height, int64_t width, const uint8_t* x, Grid grid,
+                 float* y) const;
   // OH, OW for an input; throws where the padded input is smaller than the filter.
   [[nodiscard]] int64_t OutHeight(int64_t height) const;
   [[nodiscard]] int64_t OutWidth(int64_t width) const;
@@ -177,6 +194,11 @@ void DequantizeToNchw(const void* x, CodeType type, int64_t batch, int64_t chann
 // Elementwise over n elements, layout unchanged.
 void Quantize(const float* x, int64_t n, float scale, int32_t zero_point, CodeType type, void* y);
 void Dequantize(const void* x, CodeType type, int64_t n, float scale, int32_t zero_point, float* y);
+
+// ONNX DynamicQuantizeLinear: the grid of x's range, widened to hold 0, and the codes on it.
+//   scale = (max - min) / 255, or 1 where all are 0; zero_point = saturate(rne(-min / scale))
+// NaN counts for nothing in the range.
+[[nodiscard]] Grid DynamicQuantize(const float* x, int64_t n, uint8_t* y);
 
 // y = clamp(a + b) on codes, see AddCodesOne in src/numerics/rounding.h. a, b, y have n elements
 // each.

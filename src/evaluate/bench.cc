@@ -73,7 +73,10 @@ std::string RowName(const Graph& graph) {
   for (size_t i = 0; i < graph.node_count(); ++i) {
     const Node& n = graph.node(static_cast<NodeId>(i));
     if (n.removed) continue;
-    if (n.domain == "octet" || n.op.starts_with("QLinear")) return "int8";
+    if (n.domain == "octet" || n.op.starts_with("QLinear") || n.Is("MatMulInteger") ||
+        n.Is("ConvInteger")) {
+      return "int8";
+    }
     fake = fake || n.Is("QuantizeLinear");
   }
   return fake ? "fake-int8" : "float32";

@@ -93,6 +93,18 @@ void InferPermutedMatMul(InferContext& c) {
   c.SetOutput(0, MakeType(dtype, out));
 }
 
+// x [...,K], w [K,N], scales, zero point, bias -> float32
+void InferGridGemm(InferContext& c) {
+  auto x = InputDims(c, 0);
+  const auto w = InputDims(c, 1, 2);
+  if (!x) return c.SetOutput(0, ValueType::Unranked(DType::kFloat32));
+  if (x->empty()) FailNode(c.node(), "input 0 is a scalar");
+  if (w) (void)Equal(c, x->back(), (*w)[0], "inner dimensions");
+  x->back() = w ? (*w)[1] : Dim();
+  c.SetOutput(0, MakeType(DType::kFloat32, *x));
+}
+void InferGridConv(InferContext& c) { InferConvOutput(c, 0, 1, DType::kFloat32); }
+
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
@@ -102,6 +114,8 @@ constexpr OpInfo kRows[] = {
     {"QLookup", kOctet, 1, -1, InferQLookup},
     {"QMap", kOctet, 2, 3, InferQMap},
     {"Norm", kOctet, 3, 6, InferNorm},
+    {"GridGemm", kOctet, 5, 6, InferGridGemm},
+    {"GridConv", kOctet, 5, 6, InferGridConv},
     {"ScaledSoftmax", kOctet, 1, 1, InferSameAsFirst},
     {"PermutedMatMul", kOctet, 2, 2, InferPermutedMatMul},
 };

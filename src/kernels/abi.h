@@ -17,7 +17,8 @@ enum EpilogueResidual : int32_t { kNoResidual, kResidualOnMidCodes, kResidualOnF
 // The epilogue of octet/kernels.h. Arrays are indexed by output channel; 64 elements past the last
 // channel are readable (values there do not matter).
 struct EpilogueArgs {
-  const int32_t* bias;      // bias - x_zero_point * sum(w), modulo 2^32
+  // bias - x_zero_point * sum(w), modulo 2^32. Null: zero, which kernels on AMX alone take.
+  const int32_t* bias;
   const float* multiplier;  // finite
   const float* float_bias;  // kStoreFloat
   // kStoreFloat: one factor per row of y, applied after the multiplier; null: none
@@ -110,6 +111,12 @@ struct QuantizeRowsArgs {
   int64_t y_stride;
 };
 struct QuantizeArgs {
+// extrema[0] = min(0, every x), extrema[1] = max(0, every x); NaN counts for nothing.
+struct ExtremaArgs {
+  const float* x;
+  int64_t n;
+  float* extrema;
+};
   const float* x;
   uint8_t* y;
   int64_t n;

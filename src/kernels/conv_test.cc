@@ -334,6 +334,49 @@ TEST(Conv, ReferenceByHand) {
   EXPECT_EQ(y[1], 100 + 1 * 1 + 2 * 2 + 3 * 3 - 4 * 5);
 }
 
+// A grid that comes with the run gives what the same grid gives at construction.
+TEST(Conv, GridAtRun) {
+  std::mt19937 rng(41);
+  const Grid grids[] = {{0.25F, 0}, {0.0173F, 113}, {2.0F, 255}};
+  for (ConvProblem p :
+       {Problem(1, 20, 24, 3, 1, 1), Problem(1, 3, 8, 3, 2, 1), Problem(4, 16, 8, 3, 1, 2),
+        Problem(24, 24, 24, 3, 1, 1), Problem(16, 16, 16, 3, 2, 1), Problem(24, 24, 24, 5, 1, 2)}) {
+    std::vector<int8_t> weight(
+        static_cast<size_t>(p.out_channels * p.in_channels / p.groups * p.kernel_h * p.kernel_w));
+    FillCodes(reinterpret_cast<uint8_t*>(weight.data()), static_cast<int64_t>(weight.size()), 0,
+              &rng);
+    p.weight = weight.data();
+    p.epilogue = MakeEpilogue(p.out_channels, 9 * p.in_channels, OutputType::kFloat32, true, &rng);
+    GuardedBuffer x(2 * 9 * 11 * p.in_channels);
+    FillCodes(x.data(), x.size(), 0, &rng);
+    for (const Op op : {Op::Dense, Op::Depthwise}) {
+      for (const auto& [isa, kernel] : testing::KernelsOf(op)) {
+        if (op == Op::Depthwise && p.groups != p.in_channels) continue;
+        const ForcedChoice forced(isa, kernel);
+        for (const Grid& grid : grids) {
+          ConvProblem fixed = p, open = p;
+          fixed.x_zero_point = grid.zero_point;
+          for (float& m : fixed.epilogue.multiplier) m = grid.scale * m;
+          open.x_zero_point = 0;
+          open.grid_at_run = true;
+          std::unique_ptr<Conv> conv;
+          try {
+            conv = std::make_unique<Conv>(fixed);
+          } catch (const Error&) {
+            continue;  // not this kernel's filter
+          }
+          const int64_t outputs = 2 * conv->OutHeight(9) * conv->OutWidth(11) * p.out_channels;
+          GuardedBuffer want(outputs * 4), got(outputs * 4);
+          conv->Run(2, 9, 11, x.data(), want.data());
+          Conv(open).RunOnGrid(2, 9, 11, x.data(), grid, reinterpret_cast<float*>(got.data()));
+          ASSERT_EQ(want.Copy(), got.Copy())
+              << kernel << ", groups " << p.groups << ", zero point " << grid.zero_point;
+        }
+      }
+    }
+  }
+}
+
 TEST(Conv, TheChoiceIsExplained) {
   const std::vector<int8_t> weight(16 * 16, 1);
   ConvProblem p = Problem(1, 16, 16, 1, 1, 0);

@@ -106,6 +106,13 @@ void CheckProblem(std::string_view what, const ConvProblem& p) {
          " output channels; expected multiples of groups = ", p.groups);
   }
   if (p.weight == nullptr) Fail(kInvalid, what, ": weight is null");
+  if (p.grid_at_run) {
+    if (p.x_type != CodeType::kUint8 || p.epilogue.output != OutputType::kFloat32 ||
+        p.x_zero_point != 0) {
+      Fail(kInvalid, what, ": grid_at_run takes uint8 to float32, and x_zero_point 0; got ",
+           p.x_zero_point);
+    }
+  }
   CheckZeroPoint(what, "x_zero_point", p.x_zero_point, p.x_type);
   CheckEpilogue(what, p.epilogue, p.out_channels);
 }
@@ -115,7 +122,10 @@ void CheckProblem(std::string_view what, const ConvProblem& p) {
 std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel,
                                       std::vector<int64_t>* sums) {
   std::optional<std::string> overflow;
-  const int64_t x_lo = (p.x_type == CodeType::kUint8 ? 0 : -128) - p.x_zero_point;
+  // x - zero point is in [x_lo, x_hi], x_lo <= 0 <= x_hi; padding adds 0.
+  const int64_t x_lo =
+      p.grid_at_run ? -255 : (p.x_type == CodeType::kUint8 ? 0 : -128) - p.x_zero_point;
+  const int64_t x_hi = p.grid_at_run ? 255 : x_lo + 255;
   for (int64_t n = 0; n < p.out_channels; ++n) {
     int64_t positive = 0, negative = 0;
     for (int64_t i = 0; i < per_channel; ++i) {
@@ -124,9 +134,8 @@ std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel,
     }
     (*sums)[static_cast<size_t>(n)] = positive + negative;
     const int64_t bias = p.epilogue.bias.empty() ? 0 : p.epilogue.bias[static_cast<size_t>(n)];
-    // x - zero point is in [x_lo, x_lo + 255], x_lo <= 0 <= x_lo + 255; padding adds 0.
-    const int64_t highest = bias + positive * (x_lo + 255) + negative * x_lo;
-    const int64_t lowest = bias + negative * (x_lo + 255) + positive * x_lo;
+    const int64_t highest = bias + positive * x_hi + negative * x_lo;
+    const int64_t lowest = bias + negative * x_hi + positive * x_lo;
     if (!overflow && (highest > std::numeric_limits<int32_t>::max() ||
                       lowest < std::numeric_limits<int32_t>::min())) {
       overflow = Cat("the accumulator of channel ", n, " can reach ", highest, " or ", lowest,
@@ -152,6 +161,10 @@ Convolution::Convolution(const ConvProblem& problem, std::string_view what)
 
   std::vector<int64_t> sums(static_cast<size_t>(problem.out_channels));
   const auto overflow = SumWeights(problem, *per_channel, &sums);
+  if (problem.grid_at_run) {
+    if (overflow) Fail(ErrorCode::kUnsupported, what, ": ", *overflow);
+    weight_sums_.assign(sums.begin(), sums.end());
+  }
   plain_.assign(problem.weight, problem.weight + *total);
   problem_.weight = plain_.data();
   epilogue_ = std::make_unique<PackedEpilogue>(

@@ -25,7 +25,10 @@ class Convolution {
   // `what` ("Gemm", "Conv") opens the messages of errors.
   Convolution(const ConvProblem& problem, std::string_view what);
 
+  // x, y and their strides of `images`; x_zero_point is set here from the problem.
   void Run(const Images& images) const;
+  // Of a problem with grid_at_run.
+  void RunOnGrid(const Images& images, Grid grid) const;
 
   [[nodiscard]] int64_t OutHeight(int64_t height) const;
   [[nodiscard]] int64_t OutWidth(int64_t width) const;
@@ -46,6 +49,7 @@ class Convolution {
   void Address(const Space& space, const Block& block, DenseArgs* args) const;
   void Stage(const Space& space, const Block& block, DenseArgs* args) const;
   void QuantizeRows(const Space& space, const Block& block, DenseArgs* args) const;
+  void Dispatch(const Images& images) const;
   void RunDense(const Images& images) const;
   void RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0, int64_t n1) const;
   void RunDepthwise(const Images& images) const;
@@ -54,7 +58,8 @@ class Convolution {
 
   std::string what_;
   ConvProblem problem_;
-  std::vector<int8_t> plain_;  // OIHW, kept for the reference kernel only
+  std::vector<int8_t> plain_;         // OIHW, kept for the reference kernel only
+  std::vector<int32_t> weight_sums_;  // per output channel, where grid_at_run
   std::vector<Candidate> candidates_;
   const KernelInfo* kernel_ = nullptr;
   const KernelInfo* few_rows_kernel_ =

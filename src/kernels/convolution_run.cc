@@ -57,6 +57,13 @@ void CopyFlipped(const uint8_t* from, uint8_t flip, int64_t n, uint8_t* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(from[i] ^ flip);
 }
 
+// The packed epilogue, with what a run brings itself.
+EpilogueArgs OfRun(EpilogueArgs e, const Images& im) {
+  if (im.bias != nullptr) e.bias = im.bias;
+  if (im.multiplier != nullptr) e.multiplier = im.multiplier;
+  return e;
+}
+
 EpilogueArgs FromChannel(EpilogueArgs e, int64_t channel) {
   e.bias += channel;
   e.multiplier += channel;
@@ -117,7 +124,7 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   uint8_t* staged = StagingBuffer(bytes);
 
   const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
-  const auto zero = static_cast<uint8_t>(p.x_zero_point + (flip != 0 ? 128 : 0));
+  const auto zero = static_cast<uint8_t>(im.x_zero_point + (flip != 0 ? 128 : 0));
   const int64_t x0 = block.column * p.stride_w - p.pad_left;
   const int64_t left = std::clamp<int64_t>(-x0, 0, columns);
   const int64_t right = std::clamp<int64_t>(im.width - x0, left, columns);
@@ -246,7 +253,7 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
     const uint8_t* a = args.a;
     for (int64_t g = 0; g < p.groups; ++g) {
       const float* row_scale = args.epilogue.row_scale;
-      args.epilogue = FromChannel(epilogue_->args(), g * group_out);
+      args.epilogue = FromChannel(OfRun(epilogue_->args(), im), g * group_out);
       args.epilogue.row_scale = row_scale;
       args.a = a + g * group_in;
       args.weight = weights_.data() + g * group_bytes_;
@@ -321,8 +328,13 @@ void Convolution::RunDepthwise(const Images& im) const {
   args.out_width = OutWidth(im.width);
   args.x_flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
   args.zero_pixel = zero_pixel_.data();
+  std::vector<uint8_t> zero_pixel;  // of this run's zero point
+  if (im.x_zero_point != p.x_zero_point) {
+    zero_pixel.assign(static_cast<size_t>(p.in_channels), static_cast<uint8_t>(im.x_zero_point));
+    args.zero_pixel = zero_pixel.data();
+  }
   args.weight = weights_.data();
-  args.epilogue = epilogue_->args();
+  args.epilogue = OfRun(epilogue_->args(), im);
   const int64_t out_height = OutHeight(im.height);
   const int64_t in_image = im.height * im.width * p.in_channels;
   const int64_t out_image = out_height * args.out_width * p.out_channels;
@@ -347,7 +359,39 @@ void Convolution::RunDepthwise(const Images& im) const {
   });
 }
 
-void Convolution::Run(const Images& im) const {
+void Convolution::RunOnGrid(const Images& images, Grid grid) const {
+  if (!problem_.grid_at_run || grid.zero_point < 0 || grid.zero_point > 255) {
+    Fail(ErrorCode::kInvalidArgument, what_, ": zero point ", grid.zero_point, ", grid_at_run is ",
+         problem_.grid_at_run ? "" : "not ", "set; expected 0 to 255, and it to be set");
+  }
+  // Tables as PackedEpilogue has them, 64 elements past the last channel readable.
+  const size_t n = weight_sums_.size(), padded = n + 80;
+  std::vector<int32_t> bias(padded);
+  std::vector<float> multiplier(padded);
+  const EpilogueArgs& packed = epilogue_->args();
+  for (size_t i = 0; i < n; ++i) {
+    bias[i] = static_cast<int32_t>(static_cast<uint32_t>(packed.bias[i]) -
+                                   static_cast<uint32_t>(grid.zero_point) *
+                                       static_cast<uint32_t>(weight_sums_[i]));
+    multiplier[i] = grid.scale * packed.multiplier[i];
+  }
+  Images im = images;
+  im.x_zero_point = grid.zero_point;
+  im.bias = bias.data();
+  im.multiplier = multiplier.data();
+  Dispatch(im);
+}
+
+void Convolution::Run(const Images& images) const {
+  if (problem_.grid_at_run) {
+    Fail(ErrorCode::kInvalidArgument, what_, ": grid_at_run is set; expected RunOnGrid");
+  }
+  Images im = images;
+  im.x_zero_point = problem_.x_zero_point;
+  Dispatch(im);
+}
+
+void Convolution::Dispatch(const Images& im) const {
   const bool wants_residual = problem_.epilogue.residual.present;
   if (wants_residual != (im.r != nullptr)) {
     Fail(ErrorCode::kInvalidArgument, what_, ": a residual was ", im.r != nullptr ? "" : "not ",

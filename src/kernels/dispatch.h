@@ -19,6 +19,7 @@ enum class Op {
   Reference,
   QuantizeToNhwc,
   DequantizeToNchw,
+  Extrema,
   Quantize,
   QuantizeRows,
   Dequantize,

@@ -1,9 +1,12 @@
 // Quantize, dequantize, layout changes, addition and table lookup: checks, threads, dispatch.
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/dispatch.h"
+#include "numerics/rounding.h"
 #include "octet/kernels.h"
 
 namespace octet::kernels {
@@ -94,6 +97,35 @@ void Quantize(const float* x, int64_t n, float scale, int32_t zero_point, CodeTy
                               static_cast<float>(range.lo - zero_point),
                               static_cast<float>(range.hi - zero_point), zero_point});
   });
+}
+
+Grid DynamicQuantize(const float* x, int64_t n, uint8_t* y) {
+  if (n < 0) Fail(ErrorCode::kInvalidArgument, "DynamicQuantize: n is ", n, "; expected 0 or more");
+  const KernelInfo& extrema = Select(Op::Extrema);
+  const int64_t pieces = std::max<int64_t>(1, std::min<int64_t>(MaxThreads(), n / kGrain));
+  std::vector<float> found(static_cast<size_t>(pieces) * 2, 0.0F);
+  ParallelFor(pieces, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = n * i / pieces;
+      Call(extrema, ExtremaArgs{x + first, n * (i + 1) / pieces - first,
+                                &found[static_cast<size_t>(2 * i)]});
+    }
+  });
+  float lo = 0.0F, hi = 0.0F;
+  for (size_t i = 0; i < found.size(); i += 2) {
+    lo = std::min(lo, found[i]);
+    hi = std::max(hi, found[i + 1]);
+  }
+  Grid grid;
+  grid.scale = hi == lo ? 1.0F : (hi - lo) / 255.0F;
+  grid.zero_point = RoundClamped((0.0F - lo) / grid.scale, 0.0F, 255.0F);
+  const KernelInfo& quantize = Select(Op::Quantize);
+  ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
+    Call(quantize, QuantizeArgs{x + begin, y + begin, end - begin, grid.scale,
+                                static_cast<float>(-grid.zero_point),
+                                static_cast<float>(255 - grid.zero_point), grid.zero_point});
+  });
+  return grid;
 }
 
 void Dequantize(const void* x, CodeType type, int64_t n, float scale, int32_t zero_point,

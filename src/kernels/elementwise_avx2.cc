@@ -142,6 +142,36 @@ OCTET_INLINE void Transpose16(__m128i (&r)[16]) {
 
 extern "C" {
 
+// min and max keep their second operand where the first is NaN.
+void octet_extrema_avx2(const ExtremaArgs* args) {
+  __m256 lo[4], hi[4];
+  OCTET_UNROLL
+  for (int v = 0; v < 4; ++v) lo[v] = hi[v] = _mm256_setzero_ps();
+  int64_t i = 0;
+  for (; i + 32 <= args->n; i += 32) {
+    OCTET_UNROLL
+    for (int v = 0; v < 4; ++v) {
+      const __m256 x = _mm256_loadu_ps(args->x + i + v * 8);
+      lo[v] = _mm256_min_ps(x, lo[v]);
+      hi[v] = _mm256_max_ps(x, hi[v]);
+    }
+  }
+  for (; i < args->n; i += 8) {
+    const __m256 x = LoadSome(args->x + i, args->n - i);
+    lo[0] = _mm256_min_ps(x, lo[0]);
+    hi[0] = _mm256_max_ps(x, hi[0]);
+  }
+  alignas(32) float lows[8], highs[8];
+  _mm256_store_ps(lows, _mm256_min_ps(_mm256_min_ps(lo[0], lo[1]), _mm256_min_ps(lo[2], lo[3])));
+  _mm256_store_ps(highs, _mm256_max_ps(_mm256_max_ps(hi[0], hi[1]), _mm256_max_ps(hi[2], hi[3])));
+  args->extrema[0] = lows[0];
+  args->extrema[1] = highs[0];
+  for (int v = 1; v < 8; ++v) {
+    if (lows[v] < args->extrema[0]) args->extrema[0] = lows[v];
+    if (highs[v] > args->extrema[1]) args->extrema[1] = highs[v];
+  }
+}
+
 void octet_quantize_avx2(const QuantizeArgs* args) {
   const QuantizeArgs& a = *args;
   const Quantizer q = MakeQuantizer(a.scale, a.lo, a.hi, a.zero_point);

@@ -8,20 +8,36 @@ using namespace octet::kernels;
 namespace octet::kernels {
 namespace {
 
+// A product with 1 / scale is off from the division by less than 3 units in the last place, of
+// numbers below 256: 256 * 3 * 2^-24 < 5e-5. Only one that near to half a code could round
+// otherwise; a group that holds one is divided.
+constexpr float kNearTie = 0.5F - 6e-5F;
+
 struct Quantizer {
-  __m512 scale, lo, hi;
+  __m512 scale, inverse, lo, hi;
   __m512i zero_point;
+  bool multiplies;  // no number on the way leaves the range of normal floats
 
   // rne(clamp(x / scale)) + zero point; NaN gives lo.
-  [[nodiscard]] __m512i operator()(__m512 x) const {
+  [[nodiscard]] __m512i Divided(__m512 x) const {
     return _mm512_add_epi32(_mm512_cvtps_epi32(ClampPs(_mm512_div_ps(x, scale), lo, hi)),
                             zero_point);
+  }
+  // The same where no bit of `risky` becomes set.
+  [[nodiscard]] __m512i Multiplied(__m512 x, __mmask16* risky) const {
+    const __m512 v = ClampPs(_mm512_mul_ps(x, inverse), lo, hi);
+    const __m512i code = _mm512_cvtps_epi32(v);
+    const __m512 rest = _mm512_abs_ps(_mm512_sub_ps(v, _mm512_cvtepi32_ps(code)));
+    *risky = static_cast<__mmask16>(
+        *risky | _mm512_cmp_ps_mask(rest, _mm512_set1_ps(kNearTie), _CMP_NLT_UQ));
+    return _mm512_add_epi32(code, zero_point);
   }
 };
 
 Quantizer MakeQuantizer(float scale, float lo, float hi, int32_t zero_point) {
-  return {_mm512_set1_ps(scale), _mm512_set1_ps(lo), _mm512_set1_ps(hi),
-          _mm512_set1_epi32(zero_point)};
+  return {
+      _mm512_set1_ps(scale), _mm512_set1_ps(1.0F / scale),  _mm512_set1_ps(lo),
+      _mm512_set1_ps(hi),    _mm512_set1_epi32(zero_point), scale > 0x1p-100F && scale < 0x1p100F};
 }
 
 OCTET_INLINE __m512 ToFloat(__m128i codes, __m128i flip, __m512i zero_point, __m512 scale) {
@@ -34,16 +50,17 @@ constexpr int64_t kPositions = 256;  // of one pass over all channels: 64 KiB of
 int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Four channels of 16 positions: a dword per position, channel i in byte i. Channels from `count`
-// on give 0.
+// on give 0. Multiplied where `risky` is given, see Quantizer.
 OCTET_INLINE __m512i FourChannels(const Quantizer& q, const float* x, int64_t space, int64_t count,
-                                  __mmask16 some) {
+                                  __mmask16 some, __mmask16* risky) {
   const __m512i low_byte = _mm512_set1_epi32(0xff);
   __m512i out = _mm512_setzero_si512();
   OCTET_UNROLL
   for (int i = 0; i < 4; ++i) {
     if (i < count) {
-      const __m512i codes =
-          _mm512_and_si512(q(_mm512_maskz_loadu_ps(some, x + i * space)), low_byte);
+      const __m512 v = _mm512_maskz_loadu_ps(some, x + i * space);
+      const __m512i code = risky != nullptr ? q.Multiplied(v, risky) : q.Divided(v);
+      const __m512i codes = _mm512_and_si512(code, low_byte);
       out = _mm512_or_si512(out, _mm512_slli_epi32(codes, static_cast<unsigned>(8 * i)));
     }
   }
@@ -60,7 +77,10 @@ void QuantizeFewChannels(const QuantizeToNhwcArgs& a, const Quantizer& q) {
       _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(order)));
   for (int64_t i = a.begin; i < a.end; i += 16) {
     const int64_t left = Min(16, a.end - i);
-    const __m512i dwords = FourChannels(q, a.x + i, a.space, n, Mask16(left));
+    __mmask16 risky = 0;
+    __m512i dwords = FourChannels(q, a.x + i, a.space, n, Mask16(left), &risky);
+    if (risky != 0 || !q.multiplies)
+      dwords = FourChannels(q, a.x + i, a.space, n, Mask16(left), nullptr);
     const __m512i packed = _mm512_shuffle_epi8(dwords, tight);
     uint8_t* y = a.y + i * n;
     alignas(64) uint8_t lanes[64];
@@ -81,8 +101,15 @@ void QuantizeBlock(const QuantizeToNhwcArgs& a, const Quantizer& q, int64_t c, i
   const __mmask16 some = Mask16(left), store = Mask16(n);
   const float* x = a.x + c * a.space + i;
   __m512i d[4];
+  __mmask16 risky = 0;
   OCTET_UNROLL
-  for (int j = 0; j < 4; ++j) d[j] = FourChannels(q, x + 4 * j * a.space, a.space, n - 4 * j, some);
+  for (int j = 0; j < 4; ++j)
+    d[j] = FourChannels(q, x + 4 * j * a.space, a.space, n - 4 * j, some, &risky);
+  if (risky != 0 || !q.multiplies) {
+    OCTET_UNROLL
+    for (int j = 0; j < 4; ++j)
+      d[j] = FourChannels(q, x + 4 * j * a.space, a.space, n - 4 * j, some, nullptr);
+  }
   const __m512i low01 = _mm512_unpacklo_epi32(d[0], d[1]),
                 high01 = _mm512_unpackhi_epi32(d[0], d[1]);
   const __m512i low23 = _mm512_unpacklo_epi32(d[2], d[3]),
@@ -119,12 +146,53 @@ OCTET_INLINE void Transpose16(__m128i (&r)[16]) {
 
 extern "C" {
 
+// min and max keep their second operand where the first is NaN.
+void octet_extrema_avx512vnni(const ExtremaArgs* args) {
+  __m512 lo[4], hi[4];
+  OCTET_UNROLL
+  for (int v = 0; v < 4; ++v) lo[v] = hi[v] = _mm512_setzero_ps();
+  int64_t i = 0;
+  for (; i + 64 <= args->n; i += 64) {
+    OCTET_UNROLL
+    for (int v = 0; v < 4; ++v) {
+      const __m512 x = _mm512_loadu_ps(args->x + i + v * 16);
+      lo[v] = _mm512_min_ps(x, lo[v]);
+      hi[v] = _mm512_max_ps(x, hi[v]);
+    }
+  }
+  for (; i < args->n; i += 16) {
+    const __m512 x = _mm512_maskz_loadu_ps(Mask16(args->n - i), args->x + i);
+    lo[0] = _mm512_min_ps(x, lo[0]);
+    hi[0] = _mm512_max_ps(x, hi[0]);
+  }
+  args->extrema[0] =
+      _mm512_reduce_min_ps(_mm512_min_ps(_mm512_min_ps(lo[0], lo[1]), _mm512_min_ps(lo[2], lo[3])));
+  args->extrema[1] =
+      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(hi[0], hi[1]), _mm512_max_ps(hi[2], hi[3])));
+}
+
 void octet_quantize_avx512vnni(const QuantizeArgs* args) {
   const QuantizeArgs& a = *args;
   const Quantizer q = MakeQuantizer(a.scale, a.lo, a.hi, a.zero_point);
-  for (int64_t i = 0; i < a.n; i += 16) {
+  int64_t i = 0;
+  for (; i + 64 <= a.n; i += 64) {
+    __m512i codes[4];
+    __mmask16 risky = 0;
+    OCTET_UNROLL
+    for (int j = 0; j < 4; ++j) codes[j] = q.Multiplied(_mm512_loadu_ps(a.x + i + 16 * j), &risky);
+    if (risky != 0 || !q.multiplies) {
+      OCTET_UNROLL
+      for (int j = 0; j < 4; ++j) codes[j] = q.Divided(_mm512_loadu_ps(a.x + i + 16 * j));
+    }
+    OCTET_UNROLL
+    for (int j = 0; j < 4; ++j)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(a.y + i + 16 * j),
+                       _mm512_cvtepi32_epi8(codes[j]));
+  }
+  for (; i < a.n; i += 16) {
     const __mmask16 some = Mask16(a.n - i);
-    _mm512_mask_cvtepi32_storeu_epi8(a.y + i, some, q(_mm512_maskz_loadu_ps(some, a.x + i)));
+    _mm512_mask_cvtepi32_storeu_epi8(a.y + i, some,
+                                     q.Divided(_mm512_maskz_loadu_ps(some, a.x + i)));
   }
 }
 

@@ -8,6 +8,16 @@ using namespace octet::kernels;
 
 extern "C" {
 
+void octet_extrema_portable(const ExtremaArgs* args) {
+  float lo = 0.0F, hi = 0.0F;
+  for (int64_t i = 0; i < args->n; ++i) {
+    lo = args->x[i] < lo ? args->x[i] : lo;
+    hi = args->x[i] > hi ? args->x[i] : hi;
+  }
+  args->extrema[0] = lo;
+  args->extrema[1] = hi;
+}
+
 void octet_quantize_portable(const QuantizeArgs* args) {
   const QuantizeArgs q = *args;
   for (int64_t i = 0; i < q.n; ++i) {

@@ -70,6 +70,34 @@ TEST(Elementwise, QuantizeAndDequantize) {
   }
 }
 
+TEST(Elementwise, DynamicQuantize) {
+  std::mt19937 rng(27);
+  for (const Isa isa : testing::IsasToTest()) {
+    const ForcedChoice forced(isa);
+    for (const float scale : {0.25F, 0.0173F, 1e-30F, 1e-40F, 3e35F})
+      for (const int sign : {0, 1, -1})  // both, none negative, none positive
+        for (const int64_t n : {0, 1, 15, 16, 17, 33, 63, 64, 65, 1000, 200'001}) {
+          GuardedBuffer x(n * 4), y(n);
+          auto* xf = reinterpret_cast<float*>(x.data());
+          float lo = 0.0F, hi = 0.0F;
+          for (int64_t i = 0; i < n; ++i) {
+            const auto r = static_cast<float>(rng() % 4096) / 2048.0F - 1.0F;
+            xf[i] = (sign == 0 ? r : static_cast<float>(sign) * std::fabs(r)) * scale * 100.0F;
+            if (rng() % 97 == 0) xf[i] = std::numeric_limits<float>::quiet_NaN();
+            lo = std::fmin(lo, xf[i]);
+            hi = std::fmax(hi, xf[i]);
+          }
+          const Grid grid = DynamicQuantize(xf, n, y.data());
+          ASSERT_EQ(grid.scale, hi == lo ? 1.0F : (hi - lo) / 255.0F) << IsaName(isa) << " " << n;
+          ASSERT_EQ(grid.zero_point, RoundClamped((0.0F - lo) / grid.scale, 0.0F, 255.0F));
+          for (int64_t i = 0; i < n; ++i) {
+            ASSERT_EQ(y.data()[i], QuantizeOne(xf[i], grid.scale, grid.zero_point, 0, 255))
+                << IsaName(isa) << " " << xf[i] << " of scale " << grid.scale;
+          }
+        }
+  }
+}
+
 TEST(Elementwise, LayoutChanges) {
   std::mt19937 rng(22);
   for (const Isa isa : testing::IsasToTest()) {

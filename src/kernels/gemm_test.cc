@@ -2,6 +2,8 @@
 // conv_test.cc.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/parallel.h"
 #include "kernels/test_support.h"
 #include "octet/kernels.h"
@@ -74,6 +76,72 @@ TEST(Gemm, WeightsInEitherOrder) {
   s.problem.weight = transposed.data();
   s.problem.weight_is_nk = false;
   EXPECT_EQ(RunLayer(s, x, 29, 37), expected);
+}
+
+// A grid that comes with the run: float(sum((x - zero) * w) + bias) * (scale * multiplier) +
+// float_bias, clamped.
+TEST(Gemm, GridAtRun) {
+  std::mt19937 rng(16);
+  for (const int64_t m : {1, 5, 33})
+    for (const int64_t n : {1, 48, 70})
+      for (const int64_t k : {1, 7, 64, 130}) {
+        Layer s = Make(m, n, k, OutputType::kFloat32, 0, &rng);
+        Epilogue& e = s.problem.epilogue;
+        s.problem.x_zero_point = 0;
+        s.problem.grid_at_run = true;
+        e.multiplier.clear();
+        for (int64_t i = 0; i < n; ++i) {
+          e.bias.push_back(static_cast<int32_t>(rng() % 4001) - 2000);
+          e.multiplier.push_back(static_cast<float>(rng() % 1000) * 1e-4F);
+          e.float_bias.push_back(static_cast<float>(rng() % 1000) * 1e-2F - 5.0F);
+        }
+        e.float_lo = -300.0F;
+        e.float_hi = 400.0F;
+        const int64_t x_stride = k + 5, y_stride = n + 3;
+        GuardedBuffer x((m - 1) * x_stride + k);
+        FillCodes(x.data(), x.size(), 0, &rng);
+        for (const auto& [isa, kernel] : testing::KernelsOf(Op::Dense)) {
+          const ForcedChoice forced(isa, kernel);
+          const Gemm gemm(s.problem);
+          for (const Grid grid : {Grid{0.0173F, 0}, Grid{1.5F, 119}, Grid{1e-7F, 255}}) {
+            GuardedBuffer out(((m - 1) * y_stride + n) * 4);
+            auto* y = reinterpret_cast<float*>(out.data());
+            gemm.RunOnGrid(m, x.data(), x_stride, grid, y, y_stride);
+            for (int64_t i = 0; i < m; ++i)
+              for (int64_t j = 0; j < n; ++j) {
+                const auto c = static_cast<size_t>(j);
+                int32_t sum = e.bias[c];
+                for (int64_t l = 0; l < k; ++l)
+                  sum += (x.data()[i * x_stride + l] - grid.zero_point) *
+                         s.weight[static_cast<size_t>(j * k + l)];
+                const float v =
+                    static_cast<float>(sum) * (grid.scale * e.multiplier[c]) + e.float_bias[c];
+                ASSERT_EQ(y[i * y_stride + j], std::fmin(std::fmax(v, e.float_lo), e.float_hi))
+                    << kernel << " " << m << "x" << n << "x" << k << " zero " << grid.zero_point;
+              }
+          }
+        }
+      }
+}
+
+TEST(Gemm, GridAtRunIsChecked) {
+  std::mt19937 rng(17);
+  Layer s = Make(1, 4, 8, OutputType::kFloat32, 0, &rng);
+  uint8_t x[8] = {};
+  float y[4];
+  EXPECT_THROW(Gemm(s.problem).RunOnGrid(1, x, 8, {}, y, 4), Error);
+  s.problem.grid_at_run = true;
+  EXPECT_THROW(Gemm{s.problem}, Error);  // the zero point of Make
+  s.problem.x_zero_point = 0;
+  const Gemm gemm(s.problem);
+  EXPECT_THROW(gemm.Run(1, x, 8, y, 4), Error);
+  EXPECT_THROW(gemm.RunOnGrid(1, x, 8, {1.0F, 256}, y, 4), Error);
+  EXPECT_THROW(gemm.RunOnGrid(1, x, 7, {}, y, 4), Error);
+  // 255 * 128 * K is the largest distance from 0.
+  Layer deep = Make(1, 1, 65800, OutputType::kFloat32, 3, &rng);
+  deep.problem.x_zero_point = 0;
+  deep.problem.grid_at_run = true;
+  EXPECT_THROW(Gemm{deep.problem}, Error);
 }
 
 // K = 65,536 of 255 * -128 is the largest sum that fits; one more leaves int32 and takes the 64-bit

@@ -26,6 +26,7 @@ ConvProblem AsConv(const GemmProblem& g, std::vector<int8_t>* transposed) {
   p.out_channels = g.n;
   p.x_type = g.x_type;
   p.x_zero_point = g.x_zero_point;
+  p.grid_at_run = g.grid_at_run;
   p.weight = g.weight;
   p.epilogue = g.epilogue;
   if (!g.weight_is_nk) {
@@ -73,6 +74,24 @@ void Gemm::Run(int64_t m, const void* x, int64_t x_stride, void* y, int64_t y_st
   images.r = static_cast<const uint8_t*>(residual);
   images.r_stride = residual_stride;
   impl_->convolution.Run(images);
+}
+
+void Gemm::RunOnGrid(int64_t m, const uint8_t* x, int64_t x_stride, Grid grid, float* y,
+                     int64_t y_stride) const {
+  const ConvProblem& p = impl_->convolution.problem();
+  if (m < 0 || x_stride < p.in_channels || y_stride < p.out_channels) {
+    Fail(ErrorCode::kInvalidArgument, "Gemm: M is ", m, ", row strides of x and y are ", x_stride,
+         ", ", y_stride, "; expected M >= 0, strides >= K = ", p.in_channels,
+         " and N = ", p.out_channels);
+  }
+  if (m == 0) return;
+  Images images;
+  images.width = m;
+  images.x = x;
+  images.x_stride = x_stride;
+  images.y = reinterpret_cast<uint8_t*>(y);
+  images.y_stride = y_stride * 4;
+  impl_->convolution.RunOnGrid(images, grid);
 }
 
 const std::vector<Candidate>& Gemm::candidates() const { return impl_->convolution.candidates(); }
@@ -176,6 +195,22 @@ void Conv::Run(int64_t batch, int64_t height, int64_t width, const void* x, void
   images.r = static_cast<const uint8_t*>(residual);
   images.r_stride = p.out_channels;
   impl_->convolution.Run(images);
+}
+
+void Conv::RunOnGrid(int64_t batch, int64_t height, int64_t width, const uint8_t* x, Grid grid,
+                     float* y) const {
+  if (batch < 0)
+    Fail(ErrorCode::kInvalidArgument, "Conv: batch is ", batch, "; expected 0 or more");
+  const ConvProblem& p = impl_->convolution.problem();
+  Images images;
+  images.batch = batch;
+  images.height = height;
+  images.width = width;
+  images.x = x;
+  images.x_stride = p.in_channels;
+  images.y = reinterpret_cast<uint8_t*>(y);
+  images.y_stride = p.out_channels * 4;
+  impl_->convolution.RunOnGrid(images, grid);
 }
 
 int64_t Conv::OutHeight(int64_t height) const { return impl_->convolution.OutHeight(height); }

@@ -24,6 +24,11 @@ struct Images {
   const float* x_float = nullptr;
   int64_t x_float_stride = 0;
   float shared_scale = 0.0F;
+  // Instead of the problem's: the zero point of x, and the packed epilogue's tables that go with
+  // the grid of x (EpilogueArgs).
+  int32_t x_zero_point = 0;
+  const int32_t* bias = nullptr;
+  const float* multiplier = nullptr;
 };
 
 struct ReferenceArgs {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "graph/ops.h"
+#include "passes/fuse_dynamic.h"
 #include "passes/fuse_float.h"
 #include "runtime/ops.h"
 #include "runtime/plan.h"
@@ -87,7 +88,9 @@ struct Executor::Impl {
       }
     }
     InferShapes(graph, false);
-    FuseFloat(graph, {options.taps.begin(), options.taps.end()});
+    const std::set<ValueId> kept(options.taps.begin(), options.taps.end());
+    FuseDynamic(graph, kept);
+    FuseFloat(graph, kept);
     known = FoldConstants(graph);
   }
 

@@ -160,6 +160,8 @@ constexpr OpRow kRows[] = {
     {"QLookup", "octet", MakeQLookup, Inputs(1)},
     {"QMap", "octet", MakeQMap, Inputs(1, 2)},
     {"Norm", "octet", MakeNorm, Inputs(4, 5)},
+    {"GridGemm", "octet", MakeGridGemm, Inputs(1, 4, 5)},
+    {"GridConv", "octet", MakeGridConv, Inputs(1, 4, 5)},
     {"ScaledSoftmax", "octet", MakeScaledSoftmax},
     {"PermutedMatMul", "octet", MakePermutedMatMul},
 };

@@ -322,11 +322,12 @@ void Builder::EmitGroup(NodeId first, const FusedGroup* group) {
 // Marks values whose readers, directly or through an operator that keeps its input's layout, work
 // on channels-last images.
 void Builder::FindImages() {
-  static constexpr std::array<std::string_view, 12> kImageOps = {
+  static constexpr std::array<std::string_view, 13> kImageOps = {
       "Conv",         "ConvTranspose",      "MaxPool",
       "AveragePool",  "GlobalAveragePool",  "GlobalMaxPool",
       "QLinearConv",  "ConvInteger",        "QConv",
-      "QAveragePool", "QGlobalAveragePool", "BatchNormalization"};
+      "QAveragePool", "QGlobalAveragePool", "BatchNormalization",
+      "GridConv"};
   static constexpr std::array<std::string_view, 4> kKeepingOps = {
       "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"};
   for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {

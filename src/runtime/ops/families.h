@@ -107,6 +107,10 @@ Step MakeQAdd(const StepRequest& r);
 Step MakeQPool(const StepRequest& r);
 Step MakeQLookup(const StepRequest& r);
 
+// grid.cc: domain octet, made by passes/fuse_dynamic.h
+Step MakeGridGemm(const StepRequest& r);
+Step MakeGridConv(const StepRequest& r);
+
 // fused.cc: domain octet, made by passes/fuse_float.h
 Step MakeNorm(const StepRequest& r);
 Step MakeScaledSoftmax(const StepRequest& r);

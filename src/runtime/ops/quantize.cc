@@ -285,31 +285,15 @@ Step MakeDequantizeLinear(const StepRequest& r) {
   return step;
 }
 
-// ONNX: range widened to hold 0; scale = (max - min) / 255; zero point = saturate(rne(-min /
-// scale)).
 Step MakeDynamicQuantizeLinear(const StepRequest& r) {
   if (r.dtype(0) != DType::kFloat32)
     FailStep(r, Cat("input is ", NameOf(r.dtype(0)), ", expected float32"));
   Step step = NewStep(r, "octet:dynamic_quantize");
   step.input_layouts[0] = step.output_layouts[0] = r.inputs[0].layout;
-  const int64_t n = r.shape(0).elements();
-  step.run = [n](const StepArgs& a) {
-    const float* x = a.in<float>(0);
-    float lo = 0.0F;
-    float hi = 0.0F;
-    for (int64_t i = 0; i < n; ++i) {
-      lo = x[i] < lo ? x[i] : lo;
-      hi = x[i] > hi ? x[i] : hi;
-    }
-    // All zero: any positive scale gives the codes 0; 1 keeps what follows finite.
-    const float scale = hi == lo ? 1.0F : (hi - lo) / 255.0F;
-    const auto zero = static_cast<uint8_t>(RoundClamped((0.0F - lo) / scale, 0.0F, 255.0F));
-    *a.out<float>(1) = scale;
-    *a.out<uint8_t>(2) = zero;
-    uint8_t* y = a.out<uint8_t>(0);
-    ParallelFor(n, kElementGrain, [&](int64_t begin, int64_t end) {
-      QuantizeRow<uint8_t>(x + begin, y + begin, end - begin, scale, zero);
-    });
+  step.run = [n = r.shape(0).elements()](const StepArgs& a) {
+    const kernels::Grid grid = kernels::DynamicQuantize(a.in<float>(0), n, a.out<uint8_t>(0));
+    *a.out<float>(1) = grid.scale;
+    *a.out<uint8_t>(2) = static_cast<uint8_t>(grid.zero_point);
   };
   return step;
 }
