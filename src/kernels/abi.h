@@ -110,13 +110,13 @@ struct QuantizeRowsArgs {
   uint8_t* y;
   int64_t y_stride;
 };
-struct QuantizeArgs {
 // extrema[0] = min(0, every x), extrema[1] = max(0, every x); NaN counts for nothing.
 struct ExtremaArgs {
   const float* x;
   int64_t n;
   float* extrema;
 };
+struct QuantizeArgs {
   const float* x;
   uint8_t* y;
   int64_t n;
