@@ -1,5 +1,5 @@
-// octet bench linear | conv2d | quantize | layernorm | suite: one operator at one shape, or a list
-// of them.
+// octet bench linear | conv2d | bmm | quantize | layernorm | suite: one operator at one shape, or a
+// list of them.
 #include <fmt/core.h>
 
 #include <cmath>
@@ -249,6 +249,13 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common) {
                {WithOptions("conv2d " + a->shape + " " + a->out_channels + " " + a->kernel, *a)},
                common.json);
          }});
+  }
+  {
+    auto a = std::make_shared<Args>();
+    auto* app = AddOperator(bench, "bmm", "y (B,M,N) = a (B,M,K) b (B,N,K)^T, both int8",
+                            "  octet bench bmm 12x128x64x128   (BERT-base: queries times keys)", a);
+    app->add_option("BxMxKxN", a->shape, "Batch, rows, depth, columns")->required();
+    commands.push_back({app, [=, &common] { return Run(*a, {"bmm " + a->shape}, common.json); }});
   }
   {
     auto a = std::make_shared<Args>();

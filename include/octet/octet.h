@@ -129,7 +129,7 @@ struct BenchOptions : RunOptions {
 
 // Times one operator on random data, ours in every number format and the peers that are linked in.
 // `problem`: "linear MxKxN", "conv2d NxCxHxW OC KHxKW [stride=S pad=P dilation=D groups=G]",
-// "quantize NxCxHxW", "layernorm MxN"; the first two take "zero-point=Z" of the input. Numbers of
+// "bmm BxMxKxN", "quantize NxCxHxW", "layernorm MxN"; the first two take "zero-point=Z" of the input. Numbers of
 // two dimensions are written 2 or 2x1. Throws kCheckFailed where a result is wrong: then nothing is
 // timed.
 struct OperatorBenchOptions {

@@ -63,6 +63,9 @@ Features Detect() {
 Features Detect() { return {}; }
 #endif
 
+constexpr Isa kIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni,
+                         Isa::kAmxInt8};
+
 const Features& Cpu() {
   static const Features features = Detect();
   return features;
@@ -87,39 +90,50 @@ std::string_view IsaName(Isa isa) {
 }
 
 Isa ParseIsa(std::string_view name) {
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmxInt8}) {
+  for (Isa isa : kIsas) {
     if (IsaName(isa) == name) return isa;
   }
   Fail(ErrorCode::kInvalidArgument, "unknown instruction set '", name,
        "'; expected portable, avx2, avxvnni, avx512vnni or amxint8");
 }
 
+bool IsSupported(Isa isa) {
+  switch (isa) {
+    case Isa::kPortable:
+      return true;
+    case Isa::kAvx2:
+      return Cpu().avx2;
+    case Isa::kAvxVnni:
+      return Cpu().avx_vnni;
+    case Isa::kAvx512Vnni:
+      return Cpu().avx512_vnni;
+    case Isa::kAmxInt8:
+      return Cpu().amx_int8;
+  }
+  return false;
+}
+
 std::vector<Isa> SupportedIsas() {
-  std::vector<Isa> isas = {Isa::kPortable};
-  if (Cpu().avx2) isas.push_back(Isa::kAvx2);
-  if (Cpu().avx_vnni) isas.push_back(Isa::kAvxVnni);
-  if (Cpu().avx512_vnni) isas.push_back(Isa::kAvx512Vnni);
-  if (Cpu().amx_int8) isas.push_back(Isa::kAmxInt8);
+  std::vector<Isa> isas;
+  for (Isa isa : kIsas) {
+    if (IsSupported(isa)) isas.push_back(isa);
+  }
   return isas;
 }
 
 Isa ActiveIsa() {
-  const auto supported = SupportedIsas();
+  static const Isa best = SupportedIsas().back();
   const char* forced = std::getenv("OCTET_FORCE_ISA");
-  if (forced == nullptr || *forced == '\0') return supported.back();
+  if (forced == nullptr || *forced == '\0') return best;
   const Isa isa = ParseIsa(forced);
-  if (std::find(supported.begin(), supported.end(), isa) == supported.end()) {
+  if (!IsSupported(isa)) {
     Fail(ErrorCode::kInvalidArgument, "OCTET_FORCE_ISA=", forced, ": this CPU (", CpuModelName(),
-         ") does not have it; its best is ", IsaName(supported.back()));
+         ") does not have it; its best is ", IsaName(best));
   }
   return isa;
 }
 
-bool IsaAllows(Isa active, Isa kernel) {
-  if (kernel > active) return false;
-  const auto supported = SupportedIsas();
-  return std::find(supported.begin(), supported.end(), kernel) != supported.end();
-}
+bool IsaAllows(Isa active, Isa kernel) { return kernel <= active && IsSupported(kernel); }
 
 std::string CpuModelName() {
   std::ifstream in("/proc/cpuinfo");

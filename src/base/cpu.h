@@ -18,6 +18,7 @@ enum class Isa : uint8_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni =
 // by avx512vnni (Cascade Lake has the latter alone). amxint8 needs the operating system's leave,
 // which the first call asks for (Linux: arch_prctl).
 [[nodiscard]] std::vector<Isa> SupportedIsas();
+[[nodiscard]] bool IsSupported(Isa isa);
 
 // The highest supported level, or what OCTET_FORCE_ISA names. Throws kInvalidArgument where that
 // names an unknown level or one this machine lacks.

@@ -1,5 +1,6 @@
-// BatchedMatMul of octet/kernels.h: B is packed in each call, A gets its sign bits flipped (the
-// zero point 128 of dense kernels), block by block beside the product that reads it.
+// BatchedMatMul of octet/kernels.h: B is packed in each call. A is read where it lies by a kernel
+// that takes int8; for others it gets its sign bits flipped (the zero point 128 of dense kernels),
+// block by block beside the product that reads it.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -20,6 +21,8 @@ constexpr int64_t kRowBlockBytes = 128 << 10;
 constexpr int64_t kWeightBlockBytes = 768 << 10;
 constexpr int64_t kPanel = 64;
 constexpr int64_t kRowsOfTile = 48;
+// Below it a tile of 16 rows is mostly empty, and vectors are faster, copies included.
+constexpr int64_t kFewRowsInPlace = 4;
 // Beyond it, a sum of products of int8 can leave int32: 2^17 * 2^14 = 2^31.
 constexpr int64_t kDeepest = (int64_t{1} << 17) - 1;
 
@@ -61,25 +64,31 @@ void RunPiece(const BatchedMatMulProblem& p, const DenseChoice& choice,
               const EpilogueArgs& epilogue, const int8_t* a, const int8_t* b, uint8_t* y,
               const Piece& piece) {
   const int64_t n = piece.n1 - piece.n0, row = CeilDiv(p.k, 64) * 64;
-  // Rows a multiple of 1 KiB apart would share few sets of L1.
-  const int64_t lda = row % 1024 == 0 ? row + 64 : row;
+  const bool in_place =
+      choice.kernel->isa == Isa::kAmxInt8 && piece.m1 - piece.m0 >= kFewRowsInPlace;
+  // Copied rows a multiple of 1 KiB apart would share few sets of L1.
+  const int64_t lda = in_place ? p.k : row % 1024 == 0 ? row + 64 : row;
   uint8_t* weights = BufferOfThread(kBufferWeights, PackedBytes(n, 1, p.k, choice.kernel->layout));
-  auto* bias = reinterpret_cast<int32_t*>(BufferOfThread(kBufferSums, (n + 80) * 4));
+  auto* bias =
+      in_place ? nullptr : reinterpret_cast<int32_t*>(BufferOfThread(kBufferSums, (n + 80) * 4));
   PackDense(b + (piece.batch * p.n + piece.n0) * p.k, p.k, n, p.k, choice.kernel->layout, weights,
             bias);
-  for (int64_t i = 0; i < n; ++i)
+  for (int64_t i = 0; bias != nullptr && i < n; ++i)
     bias[i] = static_cast<int32_t>(static_cast<uint32_t>(bias[i]) * uint32_t{0U - 128U});
 
   const int64_t most = std::max(kRowsOfTile, kRowBlockBytes / lda / kRowsOfTile * kRowsOfTile);
   const int64_t n_block = std::max(kPanel, kWeightBlockBytes / row / kPanel * kPanel);
-  const int64_t rows_bytes = CeilDiv(std::min(most, piece.m1 - piece.m0), 16) * 16 * lda + 128;
+  const int64_t rows_bytes =
+      in_place ? 0 : CeilDiv(std::min(most, piece.m1 - piece.m0), 16) * 16 * lda + 128;
   uint8_t* rows = BufferOfThread(kBufferRows, rows_bytes);
   const int64_t bytes = ElementBytes(p.output);
   const int64_t no_offset = 0;
 
   DenseArgs args{};
   args.a = rows;
-  args.end = rows + rows_bytes;
+  args.end =
+      in_place ? reinterpret_cast<const uint8_t*>(a + p.batch * p.m * p.k) : rows + rows_bytes;
+  args.a_signed = in_place;
   args.lda = lda;
   args.taps = 1;
   args.kc = p.k;
@@ -92,17 +101,22 @@ void RunPiece(const BatchedMatMulProblem& p, const DenseChoice& choice,
   args.epilogue.bias = bias;
   for (int64_t m = piece.m0; m < piece.m1; m += most) {
     const int64_t count = std::min(most, piece.m1 - m);
-    for (int64_t i = 0; i < count; ++i) {
-      const int8_t* from = a + (piece.batch * p.m + m + i) * p.k;
-      uint8_t* to = rows + i * lda;
-      for (int64_t k = 0; k < p.k; ++k) to[k] = static_cast<uint8_t>(from[k] ^ 0x80);
+    const auto* from = reinterpret_cast<const uint8_t*>(a + (piece.batch * p.m + m) * p.k);
+    if (in_place) {
+      args.a = from;
+    } else {
+      Call(Select(Op::FlipRows), FlipRowsArgs{from, p.k, count, p.k, rows, lda, 0x80});
     }
     args.m = args.run = args.pitch = count;
     args.y = y + ((piece.batch * p.m + m) * p.n + piece.n0) * bytes;
     for (int64_t c = 0; c < n; c += n_block) {
       args.n_begin = c;
       args.n_end = std::min(n, c + n_block);
-      CallDense(choice, args);
+      if (in_place) {
+        Call(*choice.kernel, args);
+      } else {
+        CallDense(choice, args);
+      }
     }
   }
 }

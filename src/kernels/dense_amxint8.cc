@@ -50,16 +50,36 @@ struct Steps {
   const int64_t* tap_offset;
 };
 
+// C += A B. The intrinsics take literals.
+template <int C, int A, int B, bool Signed>
+OCTET_INLINE void Product() {
+#define OCTET_PRODUCT(c, a, b)                           \
+  if constexpr (C == c && Signed) _tile_dpbssd(c, a, b); \
+  if constexpr (C == c && !Signed) _tile_dpbusd(c, a, b)
+  OCTET_PRODUCT(0, 4, 6);
+  OCTET_PRODUCT(1, 4, 7);
+  OCTET_PRODUCT(2, 5, 6);
+  OCTET_PRODUCT(3, 5, 7);
+#undef OCTET_PRODUCT
+}
+
 // 16 or 32 rows x 16 or 32 channels, into tile registers 0 to 3. w: the first step's tiles of these
 // channels, w_step bytes from one step's to the next's. Backward, K is walked from its end: where
 // row tiles alternate, the weights that were read last, and are still in L1, are read first.
-template <int MT, int NT>
+template <int MT, int NT, bool Signed>
 OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_t* w,
                            int64_t w_step, const int32_t* bias, bool backward) {
-  _tile_loadd(0, bias, 0);
-  if (NT > 1) _tile_loadd(1, bias + 16, 0);
-  if (MT > 1) _tile_loadd(2, bias, 0);
-  if (MT > 1 && NT > 1) _tile_loadd(3, bias + 16, 0);
+  if (bias != nullptr) {
+    _tile_loadd(0, bias, 0);
+    if (NT > 1) _tile_loadd(1, bias + 16, 0);
+    if (MT > 1) _tile_loadd(2, bias, 0);
+    if (MT > 1 && NT > 1) _tile_loadd(3, bias + 16, 0);
+  } else {
+    _tile_zero(0);
+    if (NT > 1) _tile_zero(1);
+    if (MT > 1) _tile_zero(2);
+    if (MT > 1 && NT > 1) _tile_zero(3);
+  }
   const int64_t lda0 = tiles[0].lda, lda1 = tiles[MT - 1].lda;
   int64_t a_step = kStep, first = 0, t = 0, t_step = 1;
   if (backward) {
@@ -76,20 +96,31 @@ OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_
     for (int64_t s = 0; s < steps.steps_per_tap; ++s) {
       _tile_loadd(6, w, 64);
       _tile_loadd(4, a0, lda0);
-      _tile_dpbusd(0, 4, 6);
+      Product<0, 4, 6, Signed>();
       if (NT > 1) {
         _tile_loadd(7, w + kTileBytes, 64);
-        _tile_dpbusd(1, 4, 7);
+        Product<1, 4, 7, Signed>();
       }
       if (MT > 1) {
         _tile_loadd(5, a1, lda1);
-        _tile_dpbusd(2, 5, 6);
-        if (NT > 1) _tile_dpbusd(3, 5, 7);
+        Product<2, 5, 6, Signed>();
+        if (NT > 1) Product<3, 5, 7, Signed>();
       }
       a0 += a_step;
       a1 += a_step;
       w += w_step;
     }
+  }
+}
+
+template <int MT, int NT>
+OCTET_INLINE void MultiplyEither(bool is_signed, const RowTile* tiles, const Steps& steps,
+                                 const int8_t* w, int64_t w_step, const int32_t* bias,
+                                 bool backward) {
+  if (is_signed) {
+    Multiply<MT, NT, true>(tiles, steps, w, w_step, bias, backward);
+  } else {
+    Multiply<MT, NT, false>(tiles, steps, w, w_step, bias, backward);
   }
 }
 
@@ -246,13 +277,13 @@ void RunColumn(const DenseArgs& d, const RowTile* tiles, int64_t count, const St
   alignas(64) int32_t buffers[2][2 * kRows * NT * 16];
   constexpr int kOne = kRows * NT * 16;
   const Column<NT> column(d.epilogue, c, n);
-  const int32_t* bias = d.epilogue.bias + c;
+  const int32_t* bias = d.epilogue.bias == nullptr ? nullptr : d.epilogue.bias + c;
   const int32_t* before = nullptr;
   int64_t i = 0;
   for (; i + 2 <= count; i += 2) {
     int32_t* sums = buffers[i / 2 & 1];
     const RowTile* done = tiles + i - 2;
-    Multiply<2, NT>(tiles + i, steps, w, w_step, bias, (i & 2) != 0);
+    MultiplyEither<2, NT>(d.a_signed, tiles + i, steps, w, w_step, bias, (i & 2) != 0);
     StoreSums<0, NT>(sums);
     if (before != nullptr) StoreRows<0, NT, S>(d, column, done[0], before);
     StoreSums<1, NT>(sums);
@@ -265,7 +296,7 @@ void RunColumn(const DenseArgs& d, const RowTile* tiles, int64_t count, const St
   }
   int32_t* last = buffers[i / 2 & 1];
   if (i < count) {
-    Multiply<1, NT>(tiles + i, steps, w, w_step, bias, (i & 2) != 0);
+    MultiplyEither<1, NT>(d.a_signed, tiles + i, steps, w, w_step, bias, (i & 2) != 0);
     StoreSums<0, NT>(last);
     StoreSums<1, NT>(last);
   }
@@ -350,23 +381,29 @@ class Walk {
   }
 
   void Place(int64_t pixel, int rows) {
-    RowTile tile{Pixel(d_, pixel), d_.lda, rows, {}};
-    const int64_t run = pixel / d_.pitch, in_run = pixel % d_.pitch;
+    if (!Readable(pixel) && copied_ == 2) Flush();
+    RowTile& tile = tiles_[count_++];
+    tile.a = Pixel(d_, pixel);
+    tile.lda = d_.lda;
+    tile.rows = rows;
+    const int64_t run = d_.run == d_.m ? 0 : pixel / d_.pitch, in_run = pixel - run * d_.pitch;
     int64_t y = run * d_.run + (in_run < d_.run ? in_run : d_.run), left = d_.run - in_run;
-    for (int i = 0; i < rows; ++i) {
-      tile.y[i] = static_cast<int32_t>(y);
-      y += left > 0 ? 1 : 0;
-      if (--left == d_.run - d_.pitch) left = d_.run;
+    if (left >= kRows) {
+      for (int i = 0; i < kRows; ++i) tile.y[i] = static_cast<int32_t>(y + i);
+    } else {
+      for (int i = 0; i < rows; ++i) {
+        tile.y[i] = static_cast<int32_t>(y);
+        y += left > 0 ? 1 : 0;
+        if (--left == d_.run - d_.pitch) left = d_.run;
+      }
     }
     if (!Readable(pixel)) Copy(pixel, &tile);
-    tiles_[count_++] = tile;
     if (count_ == kMaxTiles) Flush();
   }
 
   // Of one piece per row: dispatch sees to it that others are readable. Rows a multiple of 1 KiB
   // apart would share few sets of L1: 64 bytes more.
   void Copy(int64_t pixel, RowTile* tile) {
-    if (copied_ == 2) Flush();
     const int64_t lda = piece_ + kStep;
     uint8_t* to = d_.scratch + copied_ * kRows * lda;
     ++copied_;

@@ -13,12 +13,13 @@ constexpr int64_t kFewRows = 4;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-std::string Refusal(const KernelInfo& kernel, int64_t k) {
-  if (std::string why = RefusalByChoice(kernel); !why.empty()) return why;
-  // As for convolutions: a tile's 64 of K cost what 4 of K cost in vectors, and a detour.
-  if (kernel.isa == Isa::kAmxInt8 && !KernelForced() && CeilDiv(k, 64) * 3 >= CeilDiv(k, 4))
-    return Cat("rows of ", k, " bytes leave tiles of 64 too empty");
-  return {};
+// As for convolutions: a tile's 64 of K cost what 4 of K cost in vectors, and a detour.
+bool LeavesTilesEmpty(const KernelInfo& kernel, int64_t k) {
+  return kernel.isa == Isa::kAmxInt8 && !KernelForced() && CeilDiv(k, 64) * 3 >= CeilDiv(k, 4);
+}
+
+bool Serves(const KernelInfo& kernel, int64_t k) {
+  return kernel.op == Op::Dense && AllowedByChoice(kernel) && !LeavesTilesEmpty(kernel, k);
 }
 
 }  // namespace
@@ -26,19 +27,30 @@ std::string Refusal(const KernelInfo& kernel, int64_t k) {
 DenseChoice ChooseDense(int64_t k) {
   DenseChoice choice;
   for (const KernelInfo& kernel : Registry()) {
-    if (kernel.op != Op::Dense) continue;
-    std::string why = Refusal(kernel, k);
-    if (why.empty() && choice.kernel != nullptr) {
-      if (choice.few_rows->isa == Isa::kAmxInt8 && kernel.layout == choice.kernel->layout)
-        choice.few_rows = &kernel;
-      why = Cat("later in the list than ", choice.kernel->name);
-    } else if (why.empty()) {
+    if (!Serves(kernel, k)) continue;
+    if (choice.kernel == nullptr) {
       choice.kernel = choice.few_rows = &kernel;
+    } else if (choice.few_rows->isa == Isa::kAmxInt8 && kernel.layout == choice.kernel->layout) {
+      choice.few_rows = &kernel;
     }
-    choice.candidates.push_back({std::string(kernel.name), std::move(why)});
   }
   OCTET_INVARIANT(choice.kernel != nullptr);
   return choice;
+}
+
+std::vector<Candidate> DenseCandidates(int64_t k) {
+  const DenseChoice choice = ChooseDense(k);
+  std::vector<Candidate> candidates;
+  for (const KernelInfo& kernel : Registry()) {
+    if (kernel.op != Op::Dense) continue;
+    std::string why = RefusalByChoice(kernel);
+    if (why.empty() && LeavesTilesEmpty(kernel, k))
+      why = Cat("rows of ", k, " bytes leave tiles of 64 too empty");
+    if (why.empty() && &kernel != choice.kernel)
+      why = Cat("later in the list than ", choice.kernel->name);
+    candidates.push_back({std::string(kernel.name), std::move(why)});
+  }
+  return candidates;
 }
 
 void CallDense(const DenseChoice& choice, const DenseArgs& args) {
@@ -59,7 +71,7 @@ void PackDense(const int8_t* rows, int64_t stride, int64_t n, int64_t k, Layout 
       dense[static_cast<size_t>(i * k + j)] = rows[i * stride + j];
       sum += rows[i * stride + j];
     }
-    sums[i] = sum;
+    if (sums != nullptr) sums[i] = sum;
   }
   const AlignedBytes packed = PackWeights({dense, n, 1, k}, layout);
   std::memcpy(out, packed.data(), static_cast<size_t>(packed.size()));

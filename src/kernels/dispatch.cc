@@ -38,15 +38,17 @@ Isa ChosenIsa() { return forced != nullptr ? forced->isa_ : ActiveIsa(); }
 
 bool KernelForced() { return forced != nullptr && !forced->kernel_.empty(); }
 
+bool AllowedByChoice(const KernelInfo& kernel) {
+  return IsaAllows(ChosenIsa(), kernel.isa) && (!KernelForced() || forced->kernel_ == kernel.name);
+}
+
 std::string RefusalByChoice(const KernelInfo& kernel) {
+  if (AllowedByChoice(kernel)) return {};
   const Isa active = ChosenIsa();
   if (!IsaAllows(active, kernel.isa)) {
     return Cat("needs ", IsaName(kernel.isa), ", the level in force is ", IsaName(active));
   }
-  if (forced != nullptr && !forced->kernel_.empty() && forced->kernel_ != kernel.name) {
-    return Cat("the kernel in force is ", forced->kernel_);
-  }
-  return {};
+  return Cat("the kernel in force is ", forced->kernel_);
 }
 
 const KernelInfo& Select(Op op) {

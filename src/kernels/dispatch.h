@@ -23,6 +23,7 @@ enum class Op {
   Quantize,
   QuantizeRows,
   Dequantize,
+  FlipRows,
   Add,
   MaxPixels,
   AveragePixels,
@@ -67,7 +68,8 @@ void Call(const KernelInfo& kernel, const Args& args) {
 // The level kernels are chosen for: ActiveIsa(), unless a ForcedChoice lives in this thread.
 [[nodiscard]] Isa ChosenIsa();
 
-// Empty if `kernel` may run under the level and the name in force, else why not.
+// Whether `kernel` may run under the level and the name in force; and why not, else empty.
+[[nodiscard]] bool AllowedByChoice(const KernelInfo& kernel);
 [[nodiscard]] std::string RefusalByChoice(const KernelInfo& kernel);
 
 // True where a test has named the kernel: reasons of speed do not count then.
@@ -90,6 +92,7 @@ class ForcedChoice {
   Isa isa_;
   std::string_view kernel_;
   friend Isa ChosenIsa();
+  friend bool AllowedByChoice(const KernelInfo& kernel);
   friend std::string RefusalByChoice(const KernelInfo& kernel);
   friend bool KernelForced();
 };

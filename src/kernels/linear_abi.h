@@ -8,7 +8,7 @@
 namespace octet::kernels {
 
 // Rows of b (n of them, k bytes, `stride` apart) as layout kTilesK64 of kernels/pack.h, one tap;
-// sums[i] = sum of row i, for i < n.
+// sums[i] = sum of row i, for i < n; null: not wanted.
 struct PackTilesArgs {
   const int8_t* b;
   int64_t stride, n, k;

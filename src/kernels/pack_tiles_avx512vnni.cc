@@ -12,8 +12,13 @@ namespace {
 OCTET_INLINE __m128i Load16(const int8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
+// v with 16 bytes at p in the lane of `lane` (0xf, 0xf0, ...): no shuffle, as an insertion is.
+OCTET_INLINE __m512i LoadLane(__m512i v, __mmask16 lane, const int8_t* p) {
+  return _mm512_mask_broadcast_i32x4(v, lane, Load16(p));
+}
 
 // 64 bytes of 16 rows -> a tile; their sums are added to `sums`.
+template <bool kSums>
 OCTET_INLINE Acc PackTile(const int8_t* const* rows, int64_t k, int8_t* out, Acc sums) {
   const __m512i ones = _mm512_set1_epi8(1);
   OCTET_UNROLL
@@ -24,9 +29,9 @@ OCTET_INLINE Acc PackTile(const int8_t* const* rows, int64_t k, int8_t* out, Acc
       // Lane l: row 4l + r.
       const int64_t at = k + c * 16;
       v[r] = _mm512_castsi128_si512(Load16(rows[r] + at));
-      v[r] = _mm512_inserti32x4(v[r], Load16(rows[4 + r] + at), 1);
-      v[r] = _mm512_inserti32x4(v[r], Load16(rows[8 + r] + at), 2);
-      v[r] = _mm512_inserti32x4(v[r], Load16(rows[12 + r] + at), 3);
+      v[r] = LoadLane(v[r], 0x00f0, rows[4 + r] + at);
+      v[r] = LoadLane(v[r], 0x0f00, rows[8 + r] + at);
+      v[r] = LoadLane(v[r], 0xf000, rows[12 + r] + at);
     }
     const __m512i low01 = _mm512_unpacklo_epi32(v[0], v[1]),
                   low23 = _mm512_unpacklo_epi32(v[2], v[3]),
@@ -38,13 +43,14 @@ OCTET_INLINE Acc PackTile(const int8_t* const* rows, int64_t k, int8_t* out, Acc
     OCTET_UNROLL
     for (int j = 0; j < 4; ++j) {
       _mm512_store_si512(out + (c * 4 + j) * 64, dwords[j]);
-      sums = Dot(sums, ones, dwords[j]);
+      if (kSums) sums = Dot(sums, ones, dwords[j]);
     }
   }
   return sums;
 }
 
 // Up to 16 rows; tiles `step` bytes apart.
+template <bool kSums>
 void PackRows(const PackTilesArgs& p, int64_t n0, int64_t n, int8_t* out, int64_t step) {
   alignas(64) int8_t edge[16][64] = {};
   const int8_t* rows[16];
@@ -56,14 +62,14 @@ void PackRows(const PackTilesArgs& p, int64_t n0, int64_t n, int8_t* out, int64_
   }
   Acc sums = AsAcc(_mm512_setzero_si512());
   const int64_t whole = n == 16 ? p.k / 64 * 64 : 0;
-  for (int64_t k = 0; k < whole; k += 64, out += step) sums = PackTile(rows, k, out, sums);
+  for (int64_t k = 0; k < whole; k += 64, out += step) sums = PackTile<kSums>(rows, k, out, sums);
   for (int64_t k = whole; k < p.k; k += 64, out += step) {
     const __mmask64 some = Mask64(p.k - k);
     for (int64_t i = 0; i < n; ++i)
       _mm512_store_si512(edge[i], _mm512_maskz_loadu_epi8(some, rows[i] + k));
-    sums = PackTile(edge_rows, 0, out, sums);
+    sums = PackTile<kSums>(edge_rows, 0, out, sums);
   }
-  _mm512_mask_storeu_epi32(p.sums + n0, Mask16(n), AsInt(sums));
+  if (kSums) _mm512_mask_storeu_epi32(p.sums + n0, Mask16(n), AsInt(sums));
 }
 
 }  // namespace
@@ -76,7 +82,13 @@ extern "C" void octet_pack_tiles_avx512vnni(const octet::kernels::PackTilesArgs*
   for (int64_t n0 = 0; n0 < p.n; n0 += 64) {
     const int64_t here = p.n - n0 < 64 ? p.n - n0 : 64, width = (here + 15) / 16 * 16;
     for (int64_t n = 0; n < here; n += 16) {
-      PackRows(p, n0 + n, here - n < 16 ? here - n : 16, p.out + n0 * row + n * 64, width * 64);
+      const int64_t count = here - n < 16 ? here - n : 16;
+      int8_t* out = p.out + n0 * row + n * 64;
+      if (p.sums != nullptr) {
+        PackRows<true>(p, n0 + n, count, out, width * 64);
+      } else {
+        PackRows<false>(p, n0 + n, count, out, width * 64);
+      }
     }
   }
 }

@@ -51,6 +51,7 @@ struct WeightOnlyPiece {
 struct WeightOnlyLinear::Impl {
   int64_t n, k;
   DenseChoice choice;
+  std::vector<Candidate> candidates;
   std::vector<WeightOnlyPiece> pieces;
   AlignedBytes weights;
   std::vector<int32_t> corrections;  // -128 * sum of weights: a digit's zero point is 128
@@ -72,6 +73,7 @@ struct WeightOnlyLinear::Impl {
 WeightOnlyLinear::Impl::Impl(const WeightOnlyProblem& p) : n(p.n), k(p.k) {
   const int64_t group = p.group == 0 ? p.k : std::min(p.group, p.k);
   choice = ChooseDense(std::min(group, kDeepest));
+  candidates = DenseCandidates(std::min(group, kDeepest));
   const Layout layout = choice.kernel->layout;
   const int64_t groups = CeilDiv(p.k, group), padded = RoundUp(p.n, 16) + 64;
   int64_t bytes = 0;
@@ -204,7 +206,7 @@ void WeightOnlyLinear::Run(int64_t m, const float* x, int64_t x_stride, float* y
 }
 
 const std::vector<Candidate>& WeightOnlyLinear::candidates() const {
-  return impl_->choice.candidates;
+  return impl_->candidates;
 }
 int64_t WeightOnlyLinear::packed_bytes() const {
   return impl_->weights.size() +

@@ -49,7 +49,7 @@ class BenchOperators(unittest.TestCase):
         rows = self.check_rows(report)
         for name in (
             "float32", "int8", "int8, conversions included", "int8 dynamic, per token",
-            "onednn int8",
+            "onednn int8", "int8 weights", "float8_e4m3fn weights",
         ):
             self.assertIn(name, rows)
         self.assertTrue(rows["int8"]["refused"])
@@ -65,6 +65,14 @@ class BenchOperators(unittest.TestCase):
         )
         self.assertEqual(report["macs"], 5 * 5 * 16 * 2 * 9)
         self.check_rows(report)
+
+    def test_bmm(self):
+        report = self.table("bmm", "3x9x33x17")
+        self.assertEqual(report["problem"], "bmm 3x9x33x17")
+        self.assertEqual(report["macs"], 3 * 9 * 33 * 17)
+        rows = self.check_rows(report)
+        for name in ("float32", "int8", "int8 to float", "onednn int8", "onednn f32"):
+            self.assertNotIn("missing", rows[name])
 
     def test_quantize(self):
         rows = self.check_rows(self.table("quantize", "1x5x6x7", "--no-peers"))
@@ -109,7 +117,7 @@ class BenchOperators(unittest.TestCase):
             self.assertIn(word, result.err + result.out)
 
     def test_help_shows_examples(self):
-        for command in ("linear", "conv2d", "quantize", "layernorm", "suite"):
+        for command in ("linear", "conv2d", "bmm", "quantize", "layernorm", "suite"):
             text = succeed("bench", command, "--help").out
             self.assertIn(f"octet bench {command} ", text)
 

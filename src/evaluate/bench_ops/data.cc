@@ -68,6 +68,28 @@ void CheckAll(const OperatorData& d, const std::string& row, const uint8_t* y, i
   }
 }
 
+// a: x and codes (int8 in them), b: weight and float_weight.
+void MakeBmmData(std::mt19937& random, OperatorData& d) {
+  OperatorProblem& p = d.problem;
+  const auto signed_code = [&] {
+    return static_cast<int8_t>(static_cast<int>(random() % 256) - 128);
+  };
+  for (int64_t i = 0; i < p.inputs(); ++i) {
+    const int8_t code = signed_code();
+    d.codes.data()[i] = static_cast<uint8_t>(code);
+    d.x[static_cast<size_t>(i)] = static_cast<float>(code) * OperatorData::kXScale;
+  }
+  d.weight.resize(static_cast<size_t>(p.batch * p.conv.out_channels * p.depth()));
+  d.weight_scale = {OperatorData::kXScale};
+  for (int8_t& w : d.weight) {
+    w = signed_code();
+    d.float_weight.push_back(static_cast<float>(w) * d.weight_scale[0]);
+  }
+  // Sums have a standard deviation of about 73 * 73 * sqrt(K).
+  p.conv.epilogue.multiplier = {0.01F / std::sqrt(static_cast<float>(p.depth()))};
+  p.conv.epilogue.output = kernels::OutputType::kInt8;
+}
+
 // y is (M,N) or NCHW.
 int64_t FloatIndex(const OperatorProblem& p, const OutputAt& at) {
   return p.op == Op::kLinear ? IndexNhwc(p, at) : IndexNchw(p, at);
@@ -103,6 +125,11 @@ std::shared_ptr<const OperatorData> MakeOperatorData(const OperatorProblem& prob
       d->float_weight.push_back(0.5F + static_cast<float>(random() % 1024) / 1024);
       d->float_bias.push_back(static_cast<float>(random() % 1024) / 1024 - 0.5F);
     }
+    return d;
+  }
+
+  if (p.op == Op::kBmm) {
+    MakeBmmData(random, *d);
     return d;
   }
 

@@ -15,10 +15,11 @@ namespace octet {
 struct OperatorData {
   static constexpr float kXScale = 1.0F / 256, kYScale = 1.0F / 64;
 
-  OperatorProblem problem;      // with weights, biases and multipliers; uint8 output, zero point 0
-  std::vector<float> x;         // (M,K), or (N,C,H,W)
-  kernels::AlignedBytes codes;  // what x quantizes to, (M,K) or (N,H,W,C); 64 bytes aligned
-  std::vector<int8_t> weight;   // (N,K) or (OC,C/G,KH,KW)
+  OperatorProblem problem;  // with weights, biases and multipliers; uint8 output, zero point 0
+  std::vector<float> x;     // (M,K), or (N,C,H,W)
+  // What x quantizes to, (M,K) or (N,H,W,C); 64 bytes aligned. bmm: int8, (B,M,K).
+  kernels::AlignedBytes codes;
+  std::vector<int8_t> weight;                   // (N,K), (OC,C/G,KH,KW) or (B,N,K)
   std::vector<float> float_weight, float_bias;  // of layernorm: gamma, beta
   std::vector<float> weight_scale;              // per output channel
   kernels::AlignedBytes expected;  // output codes of the portable kernel; linear and conv2d only
@@ -66,6 +67,9 @@ void CheckFloatCodes(const OperatorData& data, const std::string& row, const flo
 // 2^-24) * sum |x w|, to first order.
 void CheckFloats(const OperatorData& data, const std::string& row, const float* y,
                  double input_roundoff);
+// bmm: int8 codes of sampled outputs, `apart` or less off; floats by the bound of float32 sums.
+void CheckBmmCodes(const OperatorData& data, const std::string& row, const int8_t* y, int apart);
+void CheckBmmFloats(const OperatorData& data, const std::string& row, const float* y);
 // The other way about: all codes of the input as MakeOperatorData() has them, and what they
 // dequantize to, in the order of `x`.
 void CheckInputCodes(const OperatorData& data, const std::string& row, const uint8_t* codes);

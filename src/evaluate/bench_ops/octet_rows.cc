@@ -204,7 +204,11 @@ std::vector<BenchRow> FloatAndInt8(const DataPtr& d, Make make) {
 
 }  // namespace
 
-std::vector<BenchRow> LinearRows(const DataPtr& d) { return FloatAndInt8(d, Int8LinearRows); }
+std::vector<BenchRow> LinearRows(const DataPtr& d) {
+  std::vector<BenchRow> rows = FloatAndInt8(d, Int8LinearRows);
+  for (BenchRow& row : WeightOnlyRows(d)) rows.push_back(std::move(row));
+  return rows;
+}
 
 std::vector<BenchRow> ConvRows(const DataPtr& d) { return FloatAndInt8(d, Int8ConvRows); }
 
@@ -278,6 +282,9 @@ std::vector<BenchRow> RowsOf(const DataPtr& data, bool peers) {
       break;
     case OperatorProblem::Op::kConv2d:
       rows = ConvRows(data);
+      break;
+    case OperatorProblem::Op::kBmm:
+      rows = BmmRows(data);
       break;
     case OperatorProblem::Op::kQuantize:
       rows = QuantizeRows(data);

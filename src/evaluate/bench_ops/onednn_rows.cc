@@ -274,6 +274,54 @@ BenchRow FloatRow(const DataPtr& d, const Layout& l, Type type, const std::strin
   return row;
 }
 
+// b as its rows come, not packed beforehand: an activation, like a.
+std::vector<BenchRow> BmmPeers(const DataPtr& d) {
+  const OperatorProblem& p = d->problem;
+  const memory::dims a = {p.batch, p.width, p.depth()},
+                     b = {p.batch, p.depth(), p.conv.out_channels},
+                     y = {p.batch, p.width, p.conv.out_channels};
+  std::vector<BenchRow> rows;
+  const auto add = [&](BenchRow row, Type type, const void* first, const void* second,
+                       PeakKind peak, bool amx) {
+    OrMissing(row, [&] {
+      const memory::desc a_desc(a, type, Tag::abc), b_desc(b, type, Tag::acb),
+          y_desc(y, type, Tag::abc);
+      dnnl::primitive_attr attributes;
+      if (type == Type::s8) attributes.set_output_scales(0, {p.conv.epilogue.multiplier[0]});
+      const auto kernel =
+          FirstOf<dnnl::matmul>(dnnl::matmul::desc(a_desc, b_desc, y_desc), attributes, amx);
+      if (!kernel) Fail(ErrorCode::kInternal, "oneDNN has no int8 implementation without AMX");
+      Describe(*kernel, peak, row);
+      row.packed_bytes = -1;
+      const auto state = std::make_shared<State>();
+      state->data = d;
+      state->result = memory(y_desc, Engine());
+      state->calls = {{kernel->primitive,
+                       {{DNNL_ARG_SRC, View(a_desc, first)},
+                        {DNNL_ARG_WEIGHTS, View(b_desc, second)},
+                        {DNNL_ARG_DST, state->result}}}};
+      row.run = [state] { state->Run(); };
+      row.verify = [state, type, name = row.name] {
+        const void* got = state->result.get_data_handle();
+        if (type == Type::s8)
+          return CheckBmmCodes(*state->data, name, static_cast<const int8_t*>(got), 1);
+        CheckBmmFloats(*state->data, name, static_cast<const float*>(got));
+      };
+    });
+    rows.push_back(std::move(row));
+  };
+  const auto int8 = [&](const std::string& data, bool amx) {
+    add(Peer("onednn int8", data), Type::s8, d->codes.data(), d->weight.data(), PeakKind::kInt8,
+        amx);
+  };
+  int8("s8 > s8", true);
+  if (rows.back().kernel.find("amx") != std::string::npos)
+    int8(std::string("s8 > s8") + kWithoutAmx, false);
+  add(Peer("onednn f32", "f32 > f32"), Type::f32, d->x.data(), d->float_weight.data(),
+      PeakKind::kFloat, true);
+  return rows;
+}
+
 std::vector<BenchRow> QuantizePeers(const DataPtr& d) {
   const OperatorProblem& p = d->problem;
   const memory::dims dims = {p.batch, p.conv.in_channels, p.height, p.width};
@@ -336,6 +384,7 @@ BenchRow LayerNormPeer(const DataPtr& d) {
 }  // namespace
 
 std::vector<BenchRow> OneDnnRows(const DataPtr& d) {
+  if (d->problem.op == OperatorProblem::Op::kBmm) return BmmPeers(d);
   if (d->problem.op == OperatorProblem::Op::kQuantize) return QuantizePeers(d);
   if (d->problem.op == OperatorProblem::Op::kLayerNorm) return {LayerNormPeer(d)};
   const Layout layout(d->problem);

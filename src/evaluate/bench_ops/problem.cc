@@ -108,6 +108,17 @@ void ParseLinear(Words& words, OperatorProblem& p) {
   p.text = "linear " + Join(mkn);
 }
 
+void ParseBmm(Words& words, OperatorProblem& p) {
+  const auto dims = words.Dims(words.Next("BxMxKxN"), 4, 4, "BxMxKxN");
+  if (!words.done()) words.Refuse(Cat("unexpected '", words.Next("nothing"), "'"));
+  p.batch = dims[0];
+  p.width = dims[1];
+  p.conv.in_channels = dims[2];
+  p.conv.out_channels = dims[3];
+  p.text = "bmm " + Join(dims);
+  CheckElements(words, "second matrix", {dims[0], dims[2], dims[3]});
+}
+
 void ParseConv(Words& words, OperatorProblem& p) {
   kernels::ConvProblem& c = p.conv;
   const auto x = words.Dims(words.Next("NxCxHxW"), 4, 4, "NxCxHxW");
@@ -202,7 +213,7 @@ int64_t OperatorProblem::depth() const {
   return conv.in_channels / conv.groups * conv.kernel_h * conv.kernel_w;
 }
 int64_t OperatorProblem::macs() const {
-  return op == Op::kLinear || op == Op::kConv2d ? outputs() * depth() : 0;
+  return op == Op::kQuantize || op == Op::kLayerNorm ? 0 : outputs() * depth();
 }
 int64_t OperatorProblem::inputs() const { return batch * conv.in_channels * height * width; }
 int64_t OperatorProblem::outputs() const {
@@ -219,6 +230,9 @@ OperatorProblem ParseProblem(const std::string& text) {
   } else if (op == "conv2d") {
     p.op = OperatorProblem::Op::kConv2d;
     ParseConv(words, p);
+  } else if (op == "bmm") {
+    p.op = OperatorProblem::Op::kBmm;
+    ParseBmm(words, p);
   } else if (op == "quantize") {
     p.op = OperatorProblem::Op::kQuantize;
     ParseQuantize(words, p);
@@ -226,7 +240,8 @@ OperatorProblem ParseProblem(const std::string& text) {
     p.op = OperatorProblem::Op::kLayerNorm;
     ParseLayerNorm(words, p);
   } else {
-    words.Refuse(Cat("no operator '", op, "'; expected linear, conv2d, quantize or layernorm"));
+    words.Refuse(
+        Cat("no operator '", op, "'; expected linear, conv2d, bmm, quantize or layernorm"));
   }
   const kernels::ConvProblem& c = p.conv;
   if (c.x_zero_point != 0) p.text += Cat(" zero-point=", c.x_zero_point);

@@ -2,6 +2,7 @@
 //
 //   linear MxKxN                     y (M,N) = x (M,K) w (N,K)^T
 //   conv2d NxCxHxW OC KHxKW          and stride=, pad=, dilation= (2, or 2x1 for H x W), groups=
+//   bmm BxMxKxN                     y (B,M,N) = a (B,M,K) b (B,N,K)^T, both int8
 //   quantize NxCxHxW | MxK | N       float32 to uint8 codes and back; NCHW to NHWC where there are
 //                                    four dimensions
 //   layernorm MxN                    over rows of N
@@ -17,10 +18,11 @@
 namespace octet {
 
 struct OperatorProblem {
-  enum class Op : uint8_t { kLinear, kConv2d, kQuantize, kLayerNorm };
+  enum class Op : uint8_t { kLinear, kConv2d, kBmm, kQuantize, kLayerNorm };
   Op op = Op::kLinear;
   std::string text;  // canonical: parses to this problem again
-  // A linear layer is a 1x1 convolution over an image of M x 1 pixels: the same bytes in NHWC.
+  // A linear layer is a 1x1 convolution over an image of M x 1 pixels: the same bytes in NHWC; bmm
+  // is one for each image, with filters of its own.
   // quantize: batch, channels and image of the data; channels 1 where it has less than four
   // dimensions. layernorm: an image of M x N and one channel.
   int64_t batch = 1, height = 1, width = 1;

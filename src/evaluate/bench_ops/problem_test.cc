@@ -32,6 +32,16 @@ TEST(OperatorProblem, ConvolutionTakesItsOptionsInAnyOrder) {
   EXPECT_EQ(p.conv.pad_right, 2);
 }
 
+TEST(OperatorProblem, BmmIsALinearLayerForEachImage) {
+  const OperatorProblem p = ParseProblem("bmm 12x128x64x32");
+  EXPECT_EQ(p.text, "bmm 12x128x64x32");
+  EXPECT_EQ(p.batch, 12);
+  EXPECT_EQ(p.inputs(), 12 * 128 * 64);
+  EXPECT_EQ(p.outputs(), 12 * 128 * 32);
+  EXPECT_EQ(p.depth(), 64);
+  EXPECT_EQ(p.macs(), 12 * 128 * 64 * 32);
+}
+
 TEST(OperatorProblem, QuantizeTakesImagesAndMatrices) {
   EXPECT_EQ(ParseProblem("quantize 1x3x4x5").conv.in_channels, 3);
   EXPECT_EQ(ParseProblem("quantize 6x7").inputs(), 42);
@@ -61,6 +71,9 @@ TEST(OperatorProblem, SaysWhatIsWrong) {
       {"conv2d 1x8x2x9 8 3x3", "smaller than the filter"},
       {"conv2d 1x8x9x9 8 3x3 stride=0", "is not S or SHxSW"},
       {"conv2d 1x8x9x9 8 3x3 speed=2", "unexpected 'speed=2'"},
+      {"bmm 1x2x3", "has 3 numbers"},
+      {"bmm 1x2x3x4 zero-point=1", "unexpected 'zero-point=1'"},
+      {"bmm 65536x1x65536x1", "has more than 2^31 elements"},
       {"quantize 1x2x3", "three dimensions"},
       {"layernorm 2x3x4", "has 3 numbers"},
       {"layernorm 2x3 zero-point=1", "unexpected 'zero-point=1'"},

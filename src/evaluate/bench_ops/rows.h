@@ -1,5 +1,5 @@
-// The rows of a table of `octet bench linear | conv2d | quantize`. A new operator adds a function
-// that makes its rows and a line in RowsOf().
+// The rows of a table of `octet bench linear | conv2d | bmm | quantize | layernorm`. A new operator
+// adds a function that makes its rows and a line in RowsOf().
 #pragma once
 
 #include <functional>
@@ -37,6 +37,9 @@ using DataPtr = std::shared_ptr<const OperatorData>;
 // Octet's own. They are made, as they run, for the threads of the scope around.
 [[nodiscard]] std::vector<BenchRow> LinearRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> ConvRows(const DataPtr& data);
+// Of linear: float32 rows times weights in eight bits.
+[[nodiscard]] std::vector<BenchRow> WeightOnlyRows(const DataPtr& data);
+[[nodiscard]] std::vector<BenchRow> BmmRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> QuantizeRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> LayerNormRows(const DataPtr& data);
 // A yardstick: the C library's copy of so many bytes, in all threads.

@@ -24,6 +24,7 @@ constexpr std::string_view kTorchInt[] = {
     "linear 128x768x3072",  "linear 128x3072x768",  "linear 512x768x768",
     "linear 512x768x3072",  "linear 512x3072x768",  "linear 512x2048x2048",
     "linear 512x2048x8192", "linear 512x8192x2048", "linear 128x12288x12288",
+    "bmm 12x128x64x128",    "bmm 12x512x64x512",    "bmm 12x512x512x64",
     "quantize 512x12288",   "layernorm 512x12288",  "layernorm 128x768",
 };
 
@@ -76,6 +77,7 @@ constexpr std::string_view kMobilenet[] = {
 constexpr std::string_view kBert[] = {
     "linear 1x768x768",    "linear 16x768x768",  "linear 128x768x768",  "linear 128x768x3072",
     "linear 128x3072x768", "linear 384x768x768", "linear 197x768x3072", "linear 197x3072x768",
+    "bmm 12x128x64x128",   "bmm 12x128x128x64",  "bmm 6x197x64x197",    "bmm 6x197x197x64",
 };
 
 // From one row to many, from caches to memory.
