@@ -51,6 +51,7 @@ struct DenseArgs {
   const uint8_t* end;
   int64_t lda;
   int64_t m, run, pitch;  // m is a multiple of run
+  bool a_signed;          // A is int8, which kernels on AMX alone take
   int64_t taps, kc;
   const int64_t* tap_offset;
   uint8_t* scratch;  // room for 32 pieces, each rounded up to 64 bytes and 64 more
@@ -130,6 +131,15 @@ struct DequantizeArgs {
   float scale;
   int32_t zero_point;  // of unsigned codes
   uint8_t x_flip;
+};
+// Rows of n bytes, to = from ^ flip: uint8 codes of int8 ones (0x80), or a copy (0).
+struct FlipRowsArgs {
+  const uint8_t* from;
+  int64_t from_stride;
+  int64_t rows, n;
+  uint8_t* to;
+  int64_t to_stride;
+  uint8_t flip;
 };
 struct AddArgs {
   const uint8_t* a;

@@ -49,14 +49,6 @@ int64_t* TapBuffer(int64_t taps) {
   return offsets.data();
 }
 
-void CopyFlipped(const uint8_t* from, uint8_t flip, int64_t n, uint8_t* to) {
-  if (flip == 0) {
-    std::memcpy(to, from, static_cast<size_t>(n));
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<uint8_t>(from[i] ^ flip);
-}
-
 // The packed epilogue, with what a run brings itself.
 EpilogueArgs OfRun(EpilogueArgs e, const Images& im) {
   if (im.bias != nullptr) e.bias = im.bias;
@@ -124,6 +116,7 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   uint8_t* staged = StagingBuffer(bytes);
 
   const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
+  const KernelInfo& flip_rows = Select(Op::FlipRows);
   const auto zero = static_cast<uint8_t>(im.x_zero_point + (flip != 0 ? 128 : 0));
   const int64_t x0 = block.column * p.stride_w - p.pad_left;
   const int64_t left = std::clamp<int64_t>(-x0, 0, columns);
@@ -143,11 +136,14 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
       }
       std::memset(to, zero, static_cast<size_t>(left * c));
       const uint8_t* from = im.x + ((block.image * im.height + y) * im.width + x0) * im.x_stride;
-      if (im.x_stride == c) {
-        CopyFlipped(from + left * c, flip, (right - left) * c, to + left * c);
+      if (im.x_stride == c && flip == 0) {
+        std::memcpy(to + left * c, from + left * c, static_cast<size_t>((right - left) * c));
+      } else if (im.x_stride == c) {
+        Call(flip_rows,
+             FlipRowsArgs{from + left * c, 0, 1, (right - left) * c, to + left * c, 0, flip});
       } else {
-        for (int64_t x = left; x < right; ++x)
-          CopyFlipped(from + x * im.x_stride, flip, c, to + x * c);
+        Call(flip_rows, FlipRowsArgs{from + left * im.x_stride, im.x_stride, right - left, c,
+                                     to + left * c, c, flip});
       }
       std::memset(to + right * c, zero, static_cast<size_t>((columns - right) * c));
     }
