@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "kernels/abi.h"
+#include "kernels/fake_quantize_abi.h"
 #include "kernels/float_abi.h"
 #include "kernels/linear_abi.h"
 
@@ -23,6 +24,7 @@ enum class Op {
   Quantize,
   QuantizeRows,
   Dequantize,
+  FakeQuantize,
   FlipRows,
   Add,
   MaxPixels,

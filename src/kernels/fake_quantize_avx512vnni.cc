@@ -1,0 +1,6 @@
+// Fake quantization in vectors of 64 bytes.
+#include "kernels/fake_quantize_rows.h"
+
+extern "C" void octet_fake_quantize_avx512vnni(const octet::kernels::FakeQuantizeArgs* args) {
+  octet::kernels::FakeQuantizeKernel(*args);
+}

@@ -1,0 +1,6 @@
+// Fake quantization in vectors of 16 bytes.
+#include "kernels/fake_quantize_rows.h"
+
+extern "C" void octet_fake_quantize_portable(const octet::kernels::FakeQuantizeArgs* args) {
+  octet::kernels::FakeQuantizeKernel(*args);
+}
