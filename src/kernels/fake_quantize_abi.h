@@ -1,4 +1,4 @@
-// Arguments of the fake quantization kernels (kernels/fake_quantize_rows.h), plain data as in
+// Arguments of the fake quantization kernels (kernels/float_fake_quantize.h), plain data as in
 // kernels/abi.h.
 #pragma once
 

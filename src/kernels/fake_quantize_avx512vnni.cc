@@ -1,5 +1,5 @@
 // Fake quantization in vectors of 64 bytes.
-#include "kernels/fake_quantize_rows.h"
+#include "kernels/float_fake_quantize.h"
 
 extern "C" void octet_fake_quantize_avx512vnni(const octet::kernels::FakeQuantizeArgs* args) {
   octet::kernels::FakeQuantizeKernel(*args);
