@@ -36,6 +36,7 @@ MODULES = (
     "invariance",
     "bad_input",
     "node_tests",
+    "number_formats",
     "float_parity",
     "transformers",
     "dynamic",
