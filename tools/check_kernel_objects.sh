@@ -6,7 +6,7 @@ set -eu
 build=${1:-build/release}
 objects=$(find "$build" -path '*octet_kernels.dir*' \
   \( -name '*_avx2.cc.o' -o -name '*_avxvnni.cc.o' -o -name '*_avx512vnni.cc.o' \
-     -o -name '*_amxint8.cc.o' \))
+     -o -name '*_avx512vbmi.cc.o' -o -name '*_amxint8.cc.o' \))
 if [ -z "$objects" ]; then
   echo "check_kernel_objects: no kernel objects under $build; build octet_kernels there first" >&2
   exit 2

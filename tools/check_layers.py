@@ -36,7 +36,14 @@ RANKS = {
 
 # The lowest rank that may include a public header (plain values lie low); those not listed are
 # api's.
-PUBLIC_RANKS = {"error.h": 0, "formats.h": 1, "kernels.h": 3, "recipe.h": 4, "results.h": 4}
+PUBLIC_RANKS = {
+    "error.h": 0,
+    "formats.h": 1,
+    "approx.h": 3,
+    "kernels.h": 3,
+    "recipe.h": 4,
+    "results.h": 4,
+}
 
 # Folders that stand on the library as its users do.
 OUTSIDE = ("cli", "python", "examples")
@@ -107,7 +114,7 @@ def check_library(relative, place, target):
 # linkage.
 LEAF_HEADER = re.compile(r"^kernels/((\w+_)?abi|float_\w+|dense_rows)\.h$")
 # Levels whose CPUs have the other level's instructions, too.
-IMPLIED_ISA = {"amxint8": "avx512vnni", "avxvnni": "avx2"}
+IMPLIED_ISA = {"amxint8": "avx512vnni", "avxvnni": "avx2", "avx512vbmi": "avx512vnni"}
 
 
 def is_leaf(relative):

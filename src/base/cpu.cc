@@ -18,7 +18,7 @@ namespace octet {
 namespace {
 
 struct Features {
-  bool avx2 = false, avx_vnni = false, avx512_vnni = false, amx_int8 = false;
+  bool avx2 = false, avx_vnni = false, avx512_vnni = false, avx512_vbmi = false, amx_int8 = false;
 };
 
 #if defined(__x86_64__)
@@ -53,6 +53,7 @@ Features Detect() {
   f.avx2 = os_ymm && fma && bit(b, 5);
   const bool avx512_core = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   f.avx512_vnni = os_zmm && f.avx2 && avx512_core && bit(c, 11);
+  f.avx512_vbmi = f.avx512_vnni && bit(c, 1);
   const bool os_tiles = (xcr0 & 0x60000) == 0x60000;  // XTILECFG, XTILEDATA
   const bool tiles = bit(d, 24) && bit(d, 25);        // AMX-TILE, AMX-INT8
   f.amx_int8 = f.avx512_vnni && os_tiles && tiles && AllowTileData();
@@ -63,8 +64,8 @@ Features Detect() {
 Features Detect() { return {}; }
 #endif
 
-constexpr Isa kIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni,
-                         Isa::kAmxInt8};
+constexpr Isa kIsas[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvxVnni,
+                         Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kAmxInt8};
 
 const Features& Cpu() {
   static const Features features = Detect();
@@ -83,6 +84,8 @@ std::string_view IsaName(Isa isa) {
       return "avxvnni";
     case Isa::kAvx512Vnni:
       return "avx512vnni";
+    case Isa::kAvx512Vbmi:
+      return "avx512vbmi";
     case Isa::kAmxInt8:
       return "amxint8";
   }
@@ -94,7 +97,7 @@ Isa ParseIsa(std::string_view name) {
     if (IsaName(isa) == name) return isa;
   }
   Fail(ErrorCode::kInvalidArgument, "unknown instruction set '", name,
-       "'; expected portable, avx2, avxvnni, avx512vnni or amxint8");
+       "'; expected portable, avx2, avxvnni, avx512vnni, avx512vbmi or amxint8");
 }
 
 bool IsSupported(Isa isa) {
@@ -107,6 +110,8 @@ bool IsSupported(Isa isa) {
       return Cpu().avx_vnni;
     case Isa::kAvx512Vnni:
       return Cpu().avx512_vnni;
+    case Isa::kAvx512Vbmi:
+      return Cpu().avx512_vbmi;
     case Isa::kAmxInt8:
       return Cpu().amx_int8;
   }

@@ -9,7 +9,14 @@
 namespace octet {
 
 // Ordered by preference: a kernel of a higher level is taken where the CPU has it.
-enum class Isa : uint8_t { kPortable = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512Vnni = 3, kAmxInt8 = 4 };
+enum class Isa : uint8_t {
+  kPortable = 0,
+  kAvx2 = 1,
+  kAvxVnni = 2,
+  kAvx512Vnni = 3,
+  kAvx512Vbmi = 4,
+  kAmxInt8 = 5
+};
 
 [[nodiscard]] std::string_view IsaName(Isa isa);    // "portable", "avx2", ..., "amxint8"
 [[nodiscard]] Isa ParseIsa(std::string_view name);  // throws kInvalidArgument, naming the choices

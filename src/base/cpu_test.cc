@@ -10,7 +10,8 @@
 namespace octet {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmxInt8};
+constexpr Isa kAll[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvxVnni,
+                        Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kAmxInt8};
 
 // Sets OCTET_FORCE_ISA while it lives.
 class Forced {

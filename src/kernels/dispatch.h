@@ -6,6 +6,7 @@
 
 #include "base/cpu.h"
 #include "kernels/abi.h"
+#include "kernels/approx_abi.h"
 #include "kernels/fake_quantize_abi.h"
 #include "kernels/float_abi.h"
 #include "kernels/linear_abi.h"
@@ -36,6 +37,7 @@ enum class Op {
   SplitRows,
   JoinDigits,
   Fp8Linear,
+  ApproxRows,
 };
 
 // How weights lie in memory for a kernel: kernels/pack.h.
@@ -49,6 +51,8 @@ enum class Layout {
   kDepthwiseTaps4,
   kDepthwise3x3,
   kDepthwise3x3Tiled,
+  kApproxDigits,
+  kApproxIntegers,
 };
 
 struct KernelInfo {

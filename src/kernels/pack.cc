@@ -117,6 +117,8 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
       return BlockedChannels(n) * 24;
     case Layout::kDepthwise3x3Tiled:
       return 64 * 24;
+    case Layout::kApproxDigits:
+    case Layout::kApproxIntegers:
     case Layout::kNone:
     case Layout::kPlain:
       break;
@@ -148,6 +150,8 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
     case Layout::kDepthwise3x3Tiled:
       PackDepthwise3x3Tiled(w, reinterpret_cast<int8_t*>(out.data()));
       break;
+    case Layout::kApproxDigits:
+    case Layout::kApproxIntegers:
     case Layout::kNone:
     case Layout::kPlain:
       break;

@@ -64,7 +64,8 @@ inline void FillCodes(uint8_t* p, int64_t n, int mode, std::mt19937* rng) {
 inline std::vector<Isa> IsasToTest() {
   const auto supported = SupportedIsas();
   const char* expected = std::getenv("OCTET_EXPECT_ISA");
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmxInt8}) {
+  for (const Isa isa :
+       {Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAvx512Vbmi, Isa::kAmxInt8}) {
     if (std::find(supported.begin(), supported.end(), isa) != supported.end()) continue;
     std::printf("[  SKIPPED ] %s: not on this CPU (%s)\n", std::string(IsaName(isa)).c_str(),
                 CpuModelName().c_str());

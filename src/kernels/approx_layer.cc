@@ -1,0 +1,306 @@
+#include "kernels/approx_layer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/checked_math.h"
+#include "base/error.h"
+#include "kernels/dense_choice.h"
+
+namespace octet::kernels {
+namespace {
+
+// Channels whose sums and weights stay in L2 while the blocks of K go by.
+constexpr int64_t kChannels = 32;
+constexpr int64_t kMostDepth = int64_t{1} << 24;  // sums of digits fit int32
+
+int64_t EntriesOf(ApproxMode mode) {
+  return mode == kApprox64 ? 64 : mode == kApprox256 ? 256 : 128;
+}
+
+// To mantissa_bits + 1 significant bits, nearest even; `value` is an integer, or a sum of two.
+double RoundSum(double value, const SumRounding& r, double largest_rounded) {
+  const double a = std::fabs(value);
+  if (a >= r.largest) return std::copysign(largest_rounded, value);
+  // The rounding of the bits carries into the exponent as it should; small integers have no bits to
+  // drop.
+  const int drop = 52 - r.mantissa_bits;
+  auto bits = std::bit_cast<uint64_t>(value);
+  const uint64_t odd = r.mantissa_bits == 0 ? 1 : (bits >> drop) & 1;  // the hidden bit is 1
+  bits += ((uint64_t{1} << (drop - 1)) - 1) + odd;
+  return std::bit_cast<double>(bits >> drop << drop);
+}
+
+double RoundLargest(const SumRounding& r) {
+  const double step = std::exp2(std::max(std::ilogb(r.largest) - r.mantissa_bits, 0));
+  return std::nearbyint(r.largest / step) * step;
+}
+
+}  // namespace
+
+ApproxLayer::ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k,
+                         const uint8_t* weight, std::string_view what)
+    : n_(n), k_(k), rounding_(multiply.rounding) {
+  const int64_t dims[] = {n, k};
+  const auto weights = CheckedProduct(dims);
+  if (n < 1 || k < 1 || k > kMostDepth || !weights || *weights > int64_t{1} << 40) {
+    Fail(ErrorCode::kInvalidArgument, what, ": ", n, " output channels of ", k,
+         " products; expected 1 or more, at most 2^24 products and 2^40 weights");
+  }
+  if (weight == nullptr) Fail(ErrorCode::kInvalidArgument, what, ": weight is null");
+  weight_.assign(weight, weight + *weights);
+  TakeChannels(multiply, what);
+  const Reach reach = FindReach(multiply, what);
+  ChooseKernel();
+  if (rounding_.enabled) largest_rounded_ = RoundLargest(rounding_);
+  if (rounding_.enabled && rounding_.each_add) {
+    for (const int64_t* table : multiply.tables)
+      for (int w = 0; w < 256; ++w)
+        for (int x = 0; x < 256; ++x)
+          each_add_rows_.push_back(static_cast<double>(table[x * 256 + w]));
+    return;
+  }
+  if (kernel_->layout == Layout::kApproxDigits) {
+    ChooseDigits(reach, multiply.x_bits);
+    PackDigits(multiply);
+  } else {
+    PackIntegers(multiply, reach);
+  }
+}
+
+void ApproxLayer::TakeChannels(const ApproxMultiply& m, std::string_view what) {
+  const auto n = static_cast<size_t>(n_);
+  if (m.tables.empty() || std::count(m.tables.begin(), m.tables.end(), nullptr) != 0)
+    Fail(ErrorCode::kInvalidArgument, what, ": no table of products, or a null one");
+  if ((!m.table_of_channel.empty() && m.table_of_channel.size() != n) ||
+      (m.unit.size() != n && m.unit.size() != 1)) {
+    Fail(ErrorCode::kInvalidArgument, what, ": table_of_channel and unit have ",
+         m.table_of_channel.size(), " and ", m.unit.size(), " entries; expected ", n_,
+         " (or none, and 1)");
+  }
+  if (m.x_bits < 6 || m.x_bits > 8)
+    Fail(ErrorCode::kInvalidArgument, what, ": x_bits is ", m.x_bits, "; expected 6, 7 or 8");
+  const SumRounding& r = m.rounding;
+  if (r.enabled &&
+      (r.mantissa_bits < 0 || r.mantissa_bits > 7 || !(r.largest >= 1) || !(r.largest < 0x1p52))) {
+    Fail(ErrorCode::kInvalidArgument, what, ": sums are rounded to ", r.mantissa_bits,
+         " mantissa bits and at most ", r.largest, " units; expected 0 to 7 bits, 1 to 2^52 units");
+  }
+  table_of_ = m.table_of_channel;
+  table_of_.resize(n);
+  unit_.assign(n, m.unit[0]);
+  if (m.unit.size() == n) unit_ = m.unit;
+  bias_.resize(n);
+  if (m.bias != nullptr) std::copy_n(m.bias, n, bias_.begin());
+  used_.resize(m.tables.size() * 256);
+  for (size_t c = 0; c < n; ++c) {
+    if (table_of_[c] < 0 || static_cast<size_t>(table_of_[c]) >= m.tables.size())
+      Fail(ErrorCode::kInvalidArgument, what, ": channel ", c, " has table ", table_of_[c],
+           "; expected one of ", m.tables.size());
+    if (!std::isfinite(unit_[c]))
+      Fail(ErrorCode::kInvalidArgument, what, ": unit of channel ", c, " is ", unit_[c],
+           "; expected finite");
+    uint8_t* used = used_.data() + static_cast<size_t>(table_of_[c]) * 256;
+    for (int64_t i = 0; i < k_; ++i)
+      used[weight_[c * static_cast<size_t>(k_) + static_cast<size_t>(i)]] = 1;
+  }
+}
+
+ApproxLayer::Reach ApproxLayer::FindReach(const ApproxMultiply& m, std::string_view what) const {
+  Reach reach;
+  const int x_codes = 1 << m.x_bits;
+  constexpr int64_t kMost = int64_t{1} << 62;
+  for (size_t t = 0; t < m.tables.size(); ++t)
+    for (int w = 0; w < 256; ++w) {
+      if (!Uses(t, w)) continue;
+      for (int x = 0; x < x_codes; ++x) {
+        const int64_t value = m.tables[t][x * 256 + w];
+        if (value > kMost || value < -kMost)
+          Fail(ErrorCode::kUnsupported, what, ": a product is ", value, "; expected below 2^62");
+        reach.largest = std::max(reach.largest, std::abs(value));
+        if (x >= 128 && value != -m.tables[t][(x - 128) * 256 + w]) reach.symmetric = false;
+      }
+    }
+  const auto sum = CheckedMul(reach.largest, k_);
+  if (!sum || *sum > kMost)
+    Fail(ErrorCode::kUnsupported, what, ": a sum of ", k_, " products up to ", reach.largest,
+         " leaves 62 bits");
+  return reach;
+}
+
+void ApproxLayer::ChooseKernel() {
+  for (const KernelInfo& candidate : Registry()) {
+    if (candidate.op != Op::ApproxRows) continue;
+    std::string why = kernel_ != nullptr ? Cat("later in the list than ", kernel_->name)
+                                         : RefusalByChoice(candidate);
+    if (why.empty()) kernel_ = &candidate;
+    candidates_.push_back({std::string(candidate.name), std::move(why)});
+  }
+  OCTET_INVARIANT(kernel_ != nullptr);
+}
+
+// Digits of fewer bits need more planes but are added up in bytes for longer.
+void ApproxLayer::ChooseDigits(const Reach& reach, int x_bits) {
+  mode_ = x_bits == 6       ? kApprox64
+          : x_bits == 7     ? kApprox128
+          : reach.symmetric ? kApproxSigned
+                            : kApprox256;
+  small_ = reach.largest * k_ < int64_t{1} << 31;
+  double least = HUGE_VAL;
+  for (const int32_t half : {127, 63, 31, 15}) {
+    int32_t planes = 1;
+    for (double most = half; most < static_cast<double>(reach.largest); ++planes)
+      most = most * (2 * half + 1) + half;
+    // Vector operations per step and plane: permutations, an addition, and per group of steps two
+    // to split bytes into words, two to add them.
+    const int group = 128 / (half + 1);
+    const double cost = planes * (static_cast<double>(EntriesOf(mode_)) / 64 + 1 + 4.0 / group);
+    if (cost >= least) continue;
+    least = cost;
+    half_ = half;
+    planes_ = planes;
+  }
+}
+
+void ApproxLayer::PackDigits(const ApproxMultiply& m) {
+  const int64_t entries = EntriesOf(mode_), radix = 2 * half_ + 1;
+  row_bytes_ = planes_ * entries;
+  rows_ = AlignedBytes(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
+  for (size_t t = 0; t < m.tables.size(); ++t)
+    for (int w = 0; w < 256; ++w) {
+      if (!Uses(t, w)) continue;
+      uint8_t* row = rows_.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_;
+      for (int64_t x = 0; x < entries; ++x) {
+        int64_t value = m.tables[t][x * 256 + w];
+        for (int32_t p = 0; p < planes_; ++p) {
+          int64_t digit = value % radix;
+          if (digit > half_) digit -= radix;
+          if (digit < -half_) digit += radix;
+          row[p * entries + x] = static_cast<uint8_t>(digit);
+          value = (value - digit) / radix;
+        }
+        OCTET_INVARIANT(value == 0);
+      }
+    }
+}
+
+void ApproxLayer::PackIntegers(const ApproxMultiply& m, const Reach& reach) {
+  wide_ = reach.largest > INT32_MAX;
+  row_bytes_ = 256 * (wide_ ? 8 : 4);
+  rows_ = AlignedBytes(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
+  for (size_t t = 0; t < m.tables.size(); ++t)
+    for (int w = 0; w < 256; ++w) {
+      if (!Uses(t, w)) continue;
+      uint8_t* row = rows_.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_;
+      for (int x = 0; x < 1 << m.x_bits; ++x) {
+        const int64_t value = m.tables[t][x * 256 + w];
+        const auto narrow = static_cast<int32_t>(value);
+        if (wide_) {
+          std::memcpy(row + x * 8, &value, 8);
+        } else {
+          std::memcpy(row + x * 4, &narrow, 4);
+        }
+      }
+    }
+}
+
+template <typename Sum>
+void ApproxLayer::Store(const Sum* sums, int64_t channel, int64_t lanes, float* y) const {
+  const float unit = unit_[static_cast<size_t>(channel)],
+              bias = bias_[static_cast<size_t>(channel)];
+  if (!rounding_.enabled) {
+    for (int64_t i = 0; i < lanes; ++i) y[i] = static_cast<float>(sums[i]) * unit + bias;
+    return;
+  }
+  for (int64_t i = 0; i < lanes; ++i) {
+    const double sum = RoundSum(static_cast<double>(sums[i]), rounding_, largest_rounded_);
+    y[i] = static_cast<float>(sum) * unit + bias;
+  }
+}
+
+void ApproxLayer::Finish(const void* sums, int64_t channel, int64_t lanes, float* y) const {
+  if (kernel_->layout != Layout::kApproxDigits)
+    return Store(static_cast<const int64_t*>(sums), channel, lanes, y);
+  const auto* digits = static_cast<const int32_t*>(sums);
+  const int32_t radix = 2 * half_ + 1;
+  if (planes_ == 1) return Store(digits, channel, lanes, y);
+  if (small_) {
+    int32_t joined[kApproxLanes];
+    // Modulo 2^32, where the sum is itself.
+    const auto* d = static_cast<const uint32_t*>(sums);
+    const auto r = static_cast<uint32_t>(radix);
+    for (int64_t i = 0; i < lanes; ++i)
+      joined[i] = static_cast<int32_t>(d[(planes_ - 1) * kApproxLanes + i]);
+    for (int32_t p = planes_ - 2; p >= 0; --p)
+      for (int64_t i = 0; i < lanes; ++i)
+        joined[i] =
+            static_cast<int32_t>(static_cast<uint32_t>(joined[i]) * r + d[p * kApproxLanes + i]);
+    return Store(joined, channel, lanes, y);
+  }
+  int64_t joined[kApproxLanes];
+  for (int64_t i = 0; i < lanes; ++i) {
+    joined[i] = digits[(planes_ - 1) * kApproxLanes + i];
+    for (int32_t p = planes_ - 2; p >= 0; --p)
+      joined[i] = joined[i] * radix + digits[p * kApproxLanes + i];
+  }
+  Store(joined, channel, lanes, y);
+}
+
+void ApproxLayer::RunEachAdd(const uint8_t* codes, int64_t lanes, int64_t channel, float* y) const {
+  const auto at = static_cast<size_t>(channel);
+  const uint8_t* w = weight_.data() + channel * k_;
+  double sums[kApproxLanes] = {};
+  for (int64_t i = 0; i < k_; ++i) {
+    const double* row =
+        each_add_rows_.data() + (static_cast<int64_t>(table_of_[at]) * 256 + w[i]) * 256;
+    const uint8_t* x = codes + i * kApproxLanes;
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      sums[lane] = RoundSum(sums[lane] + row[x[lane]], rounding_, largest_rounded_);
+  }
+  for (int64_t lane = 0; lane < lanes; ++lane)
+    y[lane] = static_cast<float>(sums[lane]) * unit_[at] + bias_[at];
+}
+
+void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0, int64_t n1,
+                      float* y) const {
+  if (!each_add_rows_.empty()) {
+    for (int64_t c = n0; c < n1; ++c) RunEachAdd(codes, lanes, c, y + (c - n0) * kApproxLanes);
+    return;
+  }
+  ApproxRowsArgs args{};
+  args.lanes = lanes;
+  args.weight_stride = k_;
+  args.rows = rows_.data();
+  args.row_bytes = row_bytes_;
+  args.table_bytes = 256 * row_bytes_;
+  args.mode = mode_ == kApproxSigned && !negative ? kApprox128 : mode_;
+  args.planes = planes_;
+  args.half = half_;
+  args.wide = wide_;
+  const int64_t sum_bytes = kernel_->layout == Layout::kApproxDigits ? planes_ * 4 : 8;
+  args.sums_stride = sum_bytes * kApproxLanes;
+  for (int64_t c = n0; c < n1; c += kChannels) {
+    args.n = std::min(kChannels, n1 - c);
+    args.sums = BufferOfThread(kBufferSums, args.n * args.sums_stride);
+    std::memset(args.sums, 0, static_cast<size_t>(args.n * args.sums_stride));
+    args.table_of = table_of_.data() + c;
+    for (int64_t k = 0; k < k_; k += kApproxDepth) {
+      args.x = codes + k * kApproxLanes;
+      args.weight = weight_.data() + c * k_ + k;
+      args.k = std::min(kApproxDepth, k_ - k);
+      Call(*kernel_, args);
+    }
+    for (int64_t i = 0; i < args.n; ++i)
+      Finish(static_cast<const uint8_t*>(args.sums) + i * args.sums_stride, c + i, lanes,
+             y + (c + i - n0) * kApproxLanes);
+  }
+}
+
+int64_t ApproxLayer::packed_bytes() const {
+  return rows_.size() + static_cast<int64_t>(weight_.size() + each_add_rows_.size() * 8 +
+                                             (unit_.size() + bias_.size() + table_of_.size()) * 4);
+}
+
+}  // namespace octet::kernels
