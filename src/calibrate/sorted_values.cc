@@ -1,0 +1,88 @@
+#include "calibrate/sorted_values.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "numerics/rounding.h"
+
+namespace octet {
+
+SortedValues::SortedValues(std::span<const float> values, std::string_view subject)
+    : x_(values.begin(), values.end()) {
+  if (x_.empty()) Fail(ErrorCode::kBadData, subject, ": no values to find a range of");
+  for (const float v : x_) {
+    if (!std::isfinite(v)) {
+      Fail(ErrorCode::kBadData, subject, ": ", v, " among the values; expected finite ones");
+    }
+  }
+  std::sort(x_.begin(), x_.end());
+  sum_.reserve(x_.size() + 1);
+  sum_sq_.reserve(x_.size() + 1);
+  sum_.push_back(0);
+  sum_sq_.push_back(0);
+  for (const float v : x_) {
+    const double x = v;
+    sum_.push_back(sum_.back() + x);
+    sum_sq_.push_back(sum_sq_.back() + x * x);
+  }
+}
+
+float SortedValues::AbsMax() const { return std::max(std::fabs(min()), std::fabs(max())); }
+
+double SortedValues::Percentile(double percent) const {
+  const double at = percent / 100 * static_cast<double>(x_.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, x_.size() - 1);
+  const double low = x_[below];
+  return low + (static_cast<double>(x_[above]) - low) * (at - static_cast<double>(below));
+}
+
+template <typename One>
+double SortedValues::ErrorOn(std::span<const double> levels, double scale, One one) const {
+  double total = 0;
+  // A cell costs some six values: a search, and two differences of sums.
+  if (x_.size() < 6 * levels.size()) {
+    for (const float v : x_) {
+      const double e = static_cast<double>(v) - one(v);
+      total += e * e;
+    }
+    return total;
+  }
+  auto begin = x_.begin();
+  for (size_t i = 0; i < levels.size() && begin != x_.end(); ++i) {
+    auto end = x_.end();
+    if (i + 1 < levels.size()) {
+      const double border = (levels[i] + levels[i + 1]) / 2 * scale;
+      end = std::partition_point(begin, x_.end(),
+                                 [border](float v) { return static_cast<double>(v) < border; });
+    }
+    const auto from = static_cast<size_t>(begin - x_.begin());
+    const auto to = static_cast<size_t>(end - x_.begin());
+    const double q = levels[i] * scale;
+    total += std::max(0.0, sum_sq_[to] - sum_sq_[from] - 2 * q * (sum_[to] - sum_[from]) +
+                               q * q * static_cast<double>(to - from));
+    begin = end;
+  }
+  return total;
+}
+
+double SortedValues::SquaredError(const FloatFormat& format, float scale, float limit) const {
+  const std::vector<float> values = FloatValues(format, limit);
+  FloatGrid grid(format);
+  grid.max = limit;
+  return ErrorOn(std::vector<double>(values.begin(), values.end()), scale,
+                 [&](float v) { return static_cast<double>(grid.Round(v / scale) * scale); });
+}
+
+double SortedValues::SquaredError(const IntFormat& format, const ScaleZero& grid) const {
+  std::vector<double> levels;
+  for (int32_t q = format.qmin(); q <= format.qmax(); ++q) levels.push_back(q - grid.zero_point);
+  return ErrorOn(levels, grid.scale, [&](float v) {
+    return static_cast<double>(
+        DequantizeOne(QuantizeOne(v, grid.scale, grid.zero_point, format.qmin(), format.qmax()),
+                      grid.scale, grid.zero_point));
+  });
+}
+
+}  // namespace octet
