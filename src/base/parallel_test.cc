@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "base/test_folder.h"
@@ -68,6 +70,54 @@ TEST(Parallel, LoopsDoNotNest) {
   ParallelForEach(4,
                   [&](int64_t) { inner_threads = std::max(inner_threads.load(), MaxThreads()); });
   EXPECT_EQ(inner_threads, 1);
+}
+
+// Loops that several threads start at once, one after another, on either team: every index once,
+// and what a body wrote is there when its loop returns.
+TEST(Parallel, LoopsOfSeveralThreads) {
+  for (const Team t : {Team::kCrew, Team::kOpenMp}) {
+    std::vector<std::thread> callers;
+    std::atomic<int> wrong{0};
+    for (int caller = 0; caller < 3; ++caller) {
+      callers.emplace_back([&, caller] {
+        const TeamScope team(t);
+        const ThreadScope scope(2 + caller);
+        for (int round = 0; round < 200; ++round) {
+          std::vector<int> seen(100, 0);
+          ParallelFor(100, 1, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) seen[static_cast<size_t>(i)] += round;
+          });
+          for (const int v : seen) wrong += v == round ? 0 : 1;
+        }
+      });
+    }
+    for (std::thread& c : callers) c.join();
+    EXPECT_EQ(wrong, 0);
+  }
+}
+
+// A long pause puts the crew to sleep; the next loop wakes it, or ends without it.
+TEST(Parallel, LoopsAfterAPause) {
+  const ThreadScope scope(2);
+  for (int round = 0; round < 5; ++round) {
+    std::atomic<int> sum{0};
+    ParallelFor(10, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sum += static_cast<int>(i);
+    });
+    EXPECT_EQ(sum, 45);
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  }
+}
+
+// A piece may take long: its loop waits, however deep its threads sleep.
+TEST(Parallel, WaitsForTheLastPiece) {
+  const ThreadScope scope(3);
+  std::atomic<int> ended{0};
+  ParallelFor(3, 1, [&](int64_t begin, int64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(begin == 1 ? 30 : 1));
+    ++ended;
+  });
+  EXPECT_EQ(ended, 3);
 }
 
 TEST(ThreadScope, RestoresThePrevious) {

@@ -125,6 +125,7 @@ std::vector<Tensor> Plan::Run(std::span<const TensorView> sources,
     for (const auto& [value, buffer] : parts_.early_taps) tap(value, view_of(buffer));
   }
   void* scratch = context->arena.at(parts_.scratch_offset);
+  const TeamScope team(parts_.team);
   using Clock = std::chrono::steady_clock;
   for (size_t i = 0; i < parts_.steps.size(); ++i) {
     const PlannedStep& planned = parts_.steps[i];

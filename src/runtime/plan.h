@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "base/parallel.h"
 #include "graph/graph.h"
 #include "runtime/arena.h"
 #include "runtime/step.h"
@@ -62,6 +63,7 @@ class Plan {
         left;  // nodes that need values of this part to know their shapes, and all after
     int64_t arena_bytes = 0;
     int64_t scratch_offset = 0;
+    Team team = Team::kCrew;  // of the loops of all steps
   };
   explicit Plan(Parts parts);
   ~Plan();

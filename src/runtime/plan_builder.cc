@@ -445,7 +445,10 @@ void Builder::Place() {
     buffers[b].constant = root.constant;
   }
   int64_t scratch = 0;
-  for (const PlannedStep& p : steps) scratch = std::max(scratch, p.step.scratch_bytes);
+  for (const PlannedStep& p : steps) {
+    scratch = std::max(scratch, p.step.scratch_bytes);
+    if (p.step.library_threads) parts_.team = Team::kOpenMp;
+  }
   parts_.scratch_offset = (used + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
   parts_.arena_bytes = parts_.scratch_offset + scratch;
 }

@@ -1,5 +1,7 @@
 #include "runtime/ops/onednn.h"
 
+#include "base/parallel.h"
+
 namespace octet {
 namespace {
 
@@ -94,6 +96,7 @@ void DnnlCall::Run(const StepArgs& args, void* state_ptr) const {
 void SetCalls(Step& step, std::vector<DnnlCall> calls,
               std::function<void(const StepArgs&)> before) {
   auto shared = std::make_shared<const std::vector<DnnlCall>>(std::move(calls));
+  step.library_threads = MaxThreads() > 1;
   using States = std::vector<std::shared_ptr<void>>;
   step.new_state = [shared]() -> std::shared_ptr<void> {
     auto states = std::make_shared<States>();
