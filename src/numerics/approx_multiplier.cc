@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "numerics/float_format.h"
 
 namespace octet {
 namespace {
@@ -155,6 +156,15 @@ std::string_view TakeItem(std::string_view* rest) {
 
 void SetKey(std::string_view text, std::string_view item, Multiplier* m) {
   const size_t equals = item.find('=');
+  if (equals == std::string_view::npos && m->kind != MultiplierKind::kTable && m->format.empty() &&
+      item.starts_with('e') && item.find('m') != std::string_view::npos) {
+    try {
+      m->format = FloatFormat::Parse(item).Name();
+    } catch (const Error& e) {
+      Fail(e.code(), "multiplier '", text, "': ", e.what());
+    }
+    return;
+  }
   const auto& keys = KeysOf(m->kind);
   for (const Key& key : keys) {
     if (equals == std::string_view::npos || key.name != item.substr(0, equals)) continue;
@@ -204,6 +214,10 @@ std::string Multiplier::Name() const {
   char separator = ':';
   if (kind == MultiplierKind::kTable) {
     text += Cat(separator, file);
+    separator = ',';
+  }
+  if (!format.empty()) {
+    text += Cat(separator, format);
     separator = ',';
   }
   const Multiplier defaults;

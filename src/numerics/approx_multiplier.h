@@ -9,8 +9,9 @@
 //   qamaa   the exact product rounded to the result's format, sums too (6.7)
 //   table   any 256 x 256 integers, by the codes' bytes
 //
-// Text: kind[:key=value,...], e.g. "hw:d=3,overflow=wrap", "v9:d=3,quant=off",
-// "table:mul.npy,x=int8".
+// Text: kind[:item,...] of items key=value and, but for tables, a float format's name, e.g.
+// "hw:d=3,overflow=wrap", "v9:e3m4,d=3,quant=off", "table:mul.npy,x=int8". In a recipe the format
+// is the layer's own, and may be left out.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,7 @@ enum class AdderUnderflow : uint8_t { kFlush, kKeep, kWrap, kGradual };
 
 struct Multiplier {
   MultiplierKind kind = MultiplierKind::kExact;
+  std::string format;  // of x, w and results, by name; empty: not said
   // Compensation: mantissa bits of each operand that address the table; 0: none. From M on the
   // table is complete. hw and v9.
   int d = 0;

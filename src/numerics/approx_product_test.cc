@@ -299,8 +299,8 @@ TEST(Multiplier, TextRoundTrips) {
   for (const char* text :
        {"exact", "hw", "hw:d=3", "hw:d=5,overflow=wrap,underflow=keep,s2n=off",
         "hw:overflow=unbounded,underflow=gradual", "v9", "v9:d=3,s2nn2s=off,quant=off",
-        "v9:approx=off,clip=on", "qamaa", "qamaa:each_add=on", "table:a.npy",
-        "table:dir/a.csv,x=uint8,w=e4m3,unit=0.0625"})
+        "v9:approx=off,clip=on", "qamaa", "hw:e3m4", "v9:e2m5,d=3", "exact:e4m3",
+        "qamaa:each_add=on", "table:a.npy", "table:dir/a.csv,x=uint8,w=e4m3,unit=0.0625"})
     EXPECT_EQ(Multiplier::Parse(text).Name(), text);
   EXPECT_EQ(Multiplier::Parse("hw:d=none,overflow=saturate").Name(), "hw");
   const auto refused = [](const char* text, const char* word) {
@@ -319,6 +319,9 @@ TEST(Multiplier, TextRoundTrips) {
   refused("v9:quant=off,clip=on", "leaves out");
   refused("v9:approx=off,d=3", "no effect");
   refused("exact:d=3", "no keys");
+  refused("hw:e9m9", "e9m9");
+  refused("hw:e3m4,e4m3", "no key=value");
+  refused("table:a.npy,e4m3", "no key=value");
 }
 
 }  // namespace
