@@ -12,7 +12,7 @@ SUITES ?= torch-quantizer torch-int resnet50 mobilenet bert
 FUZZERS := $(basename $(notdir $(wildcard fuzz/*_fuzz.cc)))
 
 .PHONY: help build demo bench test check-all setup-build setup-test setup-check format clean \
-        test-build asan-ubsan clang portable fuzz
+        test-build asan-ubsan tsan clang portable fuzz
 .DEFAULT_GOAL := help
 
 help:
@@ -50,13 +50,24 @@ test-build: setup-test
 test: test-build
 	@$(PYTHON) tests/run.py --build build/release --jobs $(JOBS)
 
-check-all: setup-check test asan-ubsan clang portable fuzz
+check-all: setup-check test asan-ubsan tsan clang portable fuzz
 	@echo "check-all: every check passed"
 
 asan-ubsan: setup-check
 	@$(CMAKE) --preset asan-ubsan
 	@cmake --build build/asan-ubsan -j $(JOBS)
 	@$(PYTHON) tests/run.py --build build/asan-ubsan --jobs $(JOBS) --only unit --only bad_input
+
+# What runs loops, what is run in them, and what several threads may call.
+tsan: setup-check
+	@$(CMAKE) --preset tsan
+	@cmake --build build/tsan -j $(JOBS) --target octet_base_tests octet_kernels_tests \
+	  octet_runtime_tests
+	@set -e; for layer in base kernels runtime; do \
+	  echo "tsan: $$layer"; \
+	  TSAN_OPTIONS="exitcode=99 suppressions=$(CURDIR)/tools/tsan.supp" \
+	    build/tsan/octet_$${layer}_tests --gtest_brief=1; \
+	done
 
 clang: setup-check
 	@$(CMAKE) --preset clang
