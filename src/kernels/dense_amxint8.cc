@@ -141,7 +141,7 @@ template <int NT>
 struct Column {
   int64_t c, n;
   __m512i zero, flip, lo, hi;
-  __m512 multiplier[NT];
+  __m512 multiplier[NT];  // where codes are stored
   // Of the residual.
   __m256i r_flip;
   __m512i r_zero;
@@ -152,20 +152,24 @@ struct Column {
         n(count),
         zero(Zero16(e)),
         flip(Flip(e)),
-        lo(Twice(e.lo + c)),
-        hi(Twice(e.hi + c)),
+        lo(Twice(e, e.lo, c)),
+        hi(Twice(e, e.hi, c)),
         r_flip(_mm256_set1_epi8(static_cast<char>(e.r_flip))),
         r_zero(_mm512_set1_epi32(e.r_zero_point)),
         r_ratio(_mm512_set1_ps(e.r_ratio)),
         mid_lo(_mm512_set1_ps(e.mid_lo)),
         mid_hi(_mm512_set1_ps(e.mid_hi)),
         mid_ratio(_mm512_set1_ps(e.mid_ratio)) {
-    for (int v = 0; v < NT; ++v) multiplier[v] = _mm512_loadu_ps(e.multiplier + c + v * 16);
+    for (int v = 0; e.output == kStoreCodes && v < NT; ++v)
+      multiplier[v] = _mm512_loadu_ps(e.multiplier + c + v * 16);
   }
 
  private:
-  // Bounds of one row, repeated for the rows that are stored together.
-  static __m512i Twice(const uint8_t* p) {
+  // Bounds of one row, repeated for the rows that are stored together. Where no codes are stored
+  // there are none.
+  static __m512i Twice(const EpilogueArgs& e, const uint8_t* bounds, int64_t c) {
+    if (e.output != kStoreCodes) return _mm512_setzero_si512();
+    const uint8_t* p = bounds + c;
     return NT == 2 ? _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))
                    : _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
