@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "calibrate/sorted_values.h"
 #include "numerics/rounding.h"
 
@@ -153,15 +154,16 @@ void FloatRangeSearch::Update(std::span<const float> values, int64_t channels,
     }
     error_.assign(splits_.size() * channels_ * n, 0.0);
   }
-  for (size_t split = 0; split < splits_.size(); ++split) {
-    for (size_t c = 0; c < channels_; ++c) {
-      const auto count = static_cast<double>(sorted[c].size());
+  ParallelForEach(static_cast<int64_t>(channels_), [&](int64_t channel) {
+    const auto c = static_cast<size_t>(channel);
+    const auto count = static_cast<double>(sorted[c].size());
+    for (size_t split = 0; split < splits_.size(); ++split) {
       for (size_t i = 0; i < n; ++i) {
         Error(split, c, i) +=
             ErrorAt(sorted[c], splits_[split], candidates_[c * n + i], subject) / count;
       }
     }
-  }
+  });
 }
 
 size_t FloatRangeSearch::BestCandidate(size_t split, size_t channel) const {

@@ -38,17 +38,21 @@ double SortedValues::Percentile(double percent) const {
   return low + (static_cast<double>(x_[above]) - low) * (at - static_cast<double>(below));
 }
 
+// A cell costs some six values: a search, and two differences of sums.
+bool SortedValues::AreFew(int levels) const { return x_.size() < static_cast<size_t>(6 * levels); }
+
 template <typename One>
-double SortedValues::ErrorOn(std::span<const double> levels, double scale, One one) const {
+double SortedValues::ErrorOneByOne(One one) const {
   double total = 0;
-  // A cell costs some six values: a search, and two differences of sums.
-  if (x_.size() < 6 * levels.size()) {
-    for (const float v : x_) {
-      const double e = static_cast<double>(v) - one(v);
-      total += e * e;
-    }
-    return total;
+  for (const float v : x_) {
+    const double e = static_cast<double>(v) - static_cast<double>(one(v));
+    total += e * e;
   }
+  return total;
+}
+
+double SortedValues::ErrorByCells(std::span<const double> levels, double scale) const {
+  double total = 0;
   auto begin = x_.begin();
   for (size_t i = 0; i < levels.size() && begin != x_.end(); ++i) {
     auto end = x_.end();
@@ -68,21 +72,26 @@ double SortedValues::ErrorOn(std::span<const double> levels, double scale, One o
 }
 
 double SortedValues::SquaredError(const FloatFormat& format, float scale, float limit) const {
+  if (AreFew(format.code_count())) {
+    FloatGrid grid(format);
+    grid.max = limit;
+    return ErrorOneByOne([&](float v) { return grid.Round(v / scale) * scale; });
+  }
   const std::vector<float> values = FloatValues(format, limit);
-  FloatGrid grid(format);
-  grid.max = limit;
-  return ErrorOn(std::vector<double>(values.begin(), values.end()), scale,
-                 [&](float v) { return static_cast<double>(grid.Round(v / scale) * scale); });
+  return ErrorByCells(std::vector<double>(values.begin(), values.end()), scale);
 }
 
 double SortedValues::SquaredError(const IntFormat& format, const ScaleZero& grid) const {
+  if (AreFew(format.levels())) {
+    return ErrorOneByOne([&](float v) {
+      return DequantizeOne(
+          QuantizeOne(v, grid.scale, grid.zero_point, format.qmin(), format.qmax()), grid.scale,
+          grid.zero_point);
+    });
+  }
   std::vector<double> levels;
   for (int32_t q = format.qmin(); q <= format.qmax(); ++q) levels.push_back(q - grid.zero_point);
-  return ErrorOn(levels, grid.scale, [&](float v) {
-    return static_cast<double>(
-        DequantizeOne(QuantizeOne(v, grid.scale, grid.zero_point, format.qmin(), format.qmax()),
-                      grid.scale, grid.zero_point));
-  });
+  return ErrorByCells(levels, grid.scale);
 }
 
 }  // namespace octet

@@ -28,11 +28,13 @@ class SortedValues {
   [[nodiscard]] double SquaredError(const IntFormat& format, const ScaleZero& grid) const;
 
  private:
-  // Levels ascending, in units of scale. `one` quantizes a single value: few values are taken one
-  // by one, many by the cells of the grid. The two differ by the rounding of double alone: a value
-  // half way between two levels is as far from either.
+  // Few values are taken one by one, many by the cells of the grid. The two differ by the rounding
+  // of double alone: a value half way between two levels is as far from either.
+  [[nodiscard]] bool AreFew(int levels) const;
   template <typename One>
-  [[nodiscard]] double ErrorOn(std::span<const double> levels, double scale, One one) const;
+  [[nodiscard]] double ErrorOneByOne(One one) const;
+  // Levels ascending, in units of scale.
+  [[nodiscard]] double ErrorByCells(std::span<const double> levels, double scale) const;
 
   std::vector<float> x_;
   std::vector<double> sum_, sum_sq_;  // of all values before i; one more than values

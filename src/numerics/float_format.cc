@@ -227,12 +227,15 @@ std::vector<float> FloatValues(const FloatFormat& format, float limit) {
   std::vector<float> values;
   for (float v = 0; v <= largest;) {
     values.push_back(v);
-    if (format.is_signed && v != 0) values.push_back(-v);
     const float binade = std::ldexp(1.0F, v > 0 ? std::ilogb(v) : -126);
     v += std::ldexp(std::max(binade, grid.min_normal), -format.mantissa_bits);
   }
-  std::sort(values.begin(), values.end());
-  return values;
+  if (!format.is_signed) return values;
+  std::vector<float> both;
+  both.reserve(2 * values.size() - 1);
+  for (size_t i = values.size() - 1; i > 0; --i) both.push_back(-values[i]);
+  both.insert(both.end(), values.begin(), values.end());
+  return both;
 }
 
 }  // namespace octet

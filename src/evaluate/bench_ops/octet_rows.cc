@@ -254,6 +254,7 @@ std::vector<BenchRow> QuantizeRows(const DataPtr& d) {
 
   // As many bytes read and written together as above.
   rows.push_back(CopyRow(n * 5 / 2));
+  for (BenchRow& fake : FakeQuantizeRows(d)) rows.push_back(std::move(fake));
   return rows;
 }
 

@@ -41,6 +41,8 @@ using DataPtr = std::shared_ptr<const OperatorData>;
 [[nodiscard]] std::vector<BenchRow> WeightOnlyRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> BmmRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> QuantizeRows(const DataPtr& data);
+// Of quantize: float32 onto a format's grid and still float32.
+[[nodiscard]] std::vector<BenchRow> FakeQuantizeRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> LayerNormRows(const DataPtr& data);
 // A yardstick: the C library's copy of so many bytes, in all threads.
 [[nodiscard]] BenchRow CopyRow(int64_t bytes);
