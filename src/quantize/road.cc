@@ -182,11 +182,13 @@ class Road {
   }
 
   CalibrationResult Collect(const std::string& stage) const {
-    return CollectStatistics(graph_, WatchedValues(graph_, plan_, recipe_), *data_,
-                             {.threads = options_.threads,
-                              .allow_noise = options_.allow_noise,
-                              .progress = options_.progress,
-                              .stage = stage});
+    const CalibrationOptions calibration{.threads = options_.threads,
+                                         .allow_noise = options_.allow_noise,
+                                         .progress = options_.progress,
+                                         .stage = stage};
+    const auto watched = WatchedValues(graph_, plan_, recipe_);
+    return options_.collect ? options_.collect(graph_, watched, *data_, calibration)
+                            : CollectStatistics(graph_, watched, *data_, calibration);
   }
 
   // After smoothing the statistics describe channels that are no more.

@@ -28,6 +28,10 @@ struct RoadOptions {
   bool allow_noise = false;  // see CalibrationOptions
   Progress progress;
   const Statistics* statistics = nullptr;  // instead of running the data
+  // Instead of CollectStatistics, for who remembers what it has collected before; empty: that.
+  std::function<CalibrationResult(const Graph&, const std::vector<Watch>&, const Dataset&,
+                                  const CalibrationOptions&)>
+      collect;
   // Called with each stage's name and graph: fold, equalize, smooth, quantize. Each is reached,
   // also where the recipe leaves it nothing to do.
   std::function<void(const std::string&, const Graph&)> on_stage;
