@@ -205,6 +205,64 @@ std::vector<float> FloatRangeSearch::maxval() const {
   return result;
 }
 
+WeightSearch SearchWeightScales(std::span<const float> weights, const Extents& extents, int axis,
+                                const NumberFormat& format, std::string_view subject,
+                                FloatSearchOptions options) {
+  CheckOptions(options);
+  WeightSearch search{ChooseWeightScales(weights, extents, axis, format, subject), 0};
+  QuantParams& params = search.choice.params;
+  const std::vector<int64_t>& dead = search.choice.dead;
+  const auto channels = static_cast<size_t>(axis == -1 ? 1 : extents.channels);
+  const auto inner = static_cast<size_t>(extents.inner);
+  std::vector<double> error(channels, 0.0);
+  ParallelForEach(static_cast<int64_t>(channels), [&](int64_t channel) {
+    const auto c = static_cast<size_t>(channel);
+    std::vector<float> values;
+    for (size_t first = axis == -1 ? 0 : c * inner; first < weights.size();
+         first += axis == -1 ? weights.size() : channels * inner) {
+      const auto row = weights.subspan(first, axis == -1 ? weights.size() : inner);
+      values.insert(values.end(), row.begin(), row.end());
+    }
+    if (values.empty()) return;
+    const SortedValues sorted(values, subject);
+    const bool is_dead = std::find(dead.begin(), dead.end(), channel) != dead.end();
+    const auto most = static_cast<double>(sorted.AbsMax());
+    float best = sorted.AbsMax();
+    error[c] = kInfinity;
+    for (const float maxval :
+         Spaced(options.first * most, options.last * most, options.candidates)) {
+      const double e = ErrorAt(sorted, format, maxval, subject);
+      if (e < error[c]) {
+        error[c] = e;
+        best = maxval;
+      }
+    }
+    if (is_dead || best == 0) return;
+    params.scale[c] = ChooseScale(best, format, {}, subject);
+    if (!params.limit.empty()) {
+      params.limit[c] = FloatLimitFor(format.floating(), best, params.scale[c]);
+    }
+  });
+  for (const double e : error) search.squared_error += e;
+  return search;
+}
+
+WeightSearch BestWeightFormat(std::span<const float> weights, const Extents& extents, int axis,
+                              std::span<const NumberFormat> formats, std::string_view subject,
+                              FloatSearchOptions options) {
+  if (formats.empty()) {
+    Fail(ErrorCode::kInvalidArgument, subject, ": no number format to choose from");
+  }
+  WeightSearch best;
+  for (const NumberFormat& format : formats) {
+    WeightSearch found = SearchWeightScales(weights, extents, axis, format, subject, options);
+    if (&format == formats.data() || found.squared_error < best.squared_error) {
+      best = std::move(found);
+    }
+  }
+  return best;
+}
+
 LineSearch::LineSearch(const NumberFormat& format, LineSearchOptions options)
     : format_(format), options_(options) {
   if (options.candidates < 1 || !(options.margin >= 0) || !(options.expand > 0)) {

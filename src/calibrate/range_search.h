@@ -76,6 +76,27 @@ class FloatRangeSearch {
   size_t channels_ = 0;
 };
 
+struct WeightSearch {
+  WeightScaleChoice choice;  // as ChooseWeightScales makes it
+  double squared_error = 0;  // sum over all weights, on those scales
+};
+
+// The scales of ChooseWeightScales, but of each channel's range of least squared error among the
+// options' candidates, in any symmetric format; dead channels keep the scale that gives them. Least
+// of the candidates where they are as good. search_mantissa has no meaning here.
+[[nodiscard]] WeightSearch SearchWeightScales(std::span<const float> weights,
+                                              const Extents& extents, int axis,
+                                              const NumberFormat& format, std::string_view subject,
+                                              FloatSearchOptions options = {});
+
+// The format of least squared error among those given, each on the scales of SearchWeightScales;
+// candidates = 1 with first = last = 1 compares them on the whole range. Ties go to the first.
+// Throws kInvalidArgument where none is given.
+[[nodiscard]] WeightSearch BestWeightFormat(std::span<const float> weights, const Extents& extents,
+                                            int axis, std::span<const NumberFormat> formats,
+                                            std::string_view subject,
+                                            FloatSearchOptions options = {});
+
 struct LineSearchOptions {
   int candidates = 1000;  // i / candidates of the whole, i = 1...
   double margin = 0.5;    // the whole is expand * (largest magnitude of the first batch + margin)

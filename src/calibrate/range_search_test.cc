@@ -180,6 +180,86 @@ TEST(FloatRangeSearch, ChannelsVoteForTheSplit) {
   EXPECT_EQ(zeros.format().bits(), 8);
 }
 
+// Every channel of either axis: no candidate is better, the error is that of the array quantized,
+// and the axis is the right one.
+TEST(SearchWeightScales, FindsEachChannelsLeastError) {
+  std::mt19937 random(12);
+  std::student_t_distribution<float> tails(3);
+  std::vector<float> w(6 * 40 * 9);
+  for (size_t i = 0; i < w.size(); ++i) w[i] = tails(random) * static_cast<float>(1 + i % 7);
+  for (const char* name :
+       {"int8", "int4", "e3m4", "e2m1", "e4m3:bias=int", "e3m4:bias=int-round"}) {
+    const NumberFormat format = NumberFormat::Parse(name);
+    for (const int axis : {-1, 0, 1}) {
+      const Extents extents = ExtentsOf(std::vector<int64_t>{6, 40, 9}, axis);
+      const WeightSearch found = SearchWeightScales(w, extents, axis, format, "w");
+      const auto error = [&](const QuantParams& params) {
+        std::vector<float> y = w;
+        FakeQuantizeArray(y, extents, params);
+        double sum = 0;
+        for (size_t i = 0; i < w.size(); ++i) {
+          const double e = static_cast<double>(w[i]) - static_cast<double>(y[i]);
+          sum += e * e;
+        }
+        return sum;
+      };
+      const double least = error(found.choice.params);
+      EXPECT_NEAR(found.squared_error, least, 1e-6 * least) << name;
+      const WeightScaleChoice whole = ChooseWeightScales(w, extents, axis, format, "w");
+      EXPECT_EQ(found.choice.params.scale.size(), whole.params.scale.size());
+      EXPECT_EQ(found.choice.params.limit.size(), whole.params.limit.size());
+      EXPECT_LE(least, error(whole.params)) << name << axis;
+      // Any one scale somewhat off costs more, or as much where the format's steps are powers of 2.
+      for (size_t c = 0; c < found.choice.params.scale.size(); c += 3) {
+        for (const float factor : {0.5F, 2.0F}) {
+          QuantParams other = found.choice.params;
+          other.scale[c] *= factor;
+          EXPECT_GE(error(other), least * (1 - 1e-6)) << name << " " << axis << " " << c;
+        }
+      }
+    }
+  }
+}
+
+TEST(SearchWeightScales, KeepsDeadChannelsAndZeros) {
+  const std::vector<float> w = {0, 0, 1, -2, 1e-9F, 0};
+  const WeightSearch found = SearchWeightScales(w, {1, 3, 2}, 0, NumberFormat::Parse("e4m3"), "w");
+  EXPECT_THAT(found.choice.dead, testing::ElementsAre(0, 2));
+  const WeightScaleChoice whole =
+      ChooseWeightScales(w, {1, 3, 2}, 0, NumberFormat::Parse("e4m3"), "w");
+  EXPECT_EQ(found.choice.params.scale[0], whole.params.scale[0]);
+  EXPECT_EQ(found.choice.params.scale[2], whole.params.scale[2]);
+  const WeightSearch zeros =
+      SearchWeightScales(std::vector<float>(4, 0.0F), {1, 1, 4}, -1, kInt8, "w");
+  EXPECT_EQ(zeros.choice.params.scale[0], 1.0F);
+  EXPECT_EQ(zeros.squared_error, 0);
+}
+
+TEST(BestWeightFormat, FollowsTheTail) {
+  const std::vector<NumberFormat> formats = {
+      NumberFormat::Parse("int8"), NumberFormat::Parse("e2m5"), NumberFormat::Parse("e4m3")};
+  std::mt19937 random(13);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> w(5000);
+  for (float& v : w) v = uniform(random);
+  const auto best = [&] {
+    return BestWeightFormat(w, {1, 2, 2500}, 1, formats, "w").choice.params.format.Name();
+  };
+  EXPECT_EQ(best(), "int8");
+  std::normal_distribution<float> normal;
+  for (float& v : w) v = normal(random);
+  EXPECT_EQ(best(), "e2m5");
+  // One in a hundred fifty times as large: they are 25 times the power of the rest.
+  for (float& v : w) v = normal(random) * (random() % 100 == 0 ? 50.0F : 1.0F);
+  EXPECT_EQ(best(), "e4m3");
+  ExpectError(
+      ErrorCode::kInvalidArgument,
+      [&] {
+        (void)BestWeightFormat(w, {1, 1, 5000}, -1, {}, "conv");
+      },
+      "conv");
+}
+
 TEST(LineSearch, IsOneSidedWhereNothingIsBelow0) {
   std::vector<float> x = Draws(1000);
   for (float& v : x) v = std::fabs(v);
