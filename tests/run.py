@@ -33,6 +33,7 @@ HOUSE = {
 MODULES = (
     "road",
     "bench_operators",
+    "multiplier",
     "invariance",
     "bad_input",
     "node_tests",
@@ -40,6 +41,7 @@ MODULES = (
     "float_parity",
     "transformers",
     "dynamic",
+    "efficient",
     "qdq_in_ort",
     "real_accuracy",
 )

@@ -210,6 +210,18 @@ struct AddProblem {
 };
 void Add(const AddProblem& problem, const void* a, const void* b, int64_t n, void* y);
 
+// y = clamp(a * b) on codes: what DequantizeLinear of both, the product and QuantizeLinear give,
+// bit for bit. All of one type. a, b, y have n elements each.
+struct MulProblem {
+  CodeType type = CodeType::kUint8;
+  Grid a, b, y;
+  int32_t lo = 0, hi = 255;
+};
+void Mul(const MulProblem& problem, const void* a, const void* b, int64_t n, void* y);
+// The gate of a squeeze-and-excitation block: a, y (N,space,C), b (N,C).
+void MulChannels(const MulProblem& problem, int64_t batch, int64_t space, int64_t channels,
+                 const void* a, const void* b, void* y);
+
 // Pooling on NHWC codes. Max pooling keeps codes; padding never wins. The averages sum in int32 and
 // requantize once:
 //   q = saturate(rne(float(sum - count * x_zero_point) * multiplier) + y_zero_point)

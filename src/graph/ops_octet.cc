@@ -43,6 +43,13 @@ void InferQAdd(InferContext& c) {
   c.SetOutput(0, MakeType(OutputType(c), out));
 }
 
+// a, and b of its shape or [N,C,1,1]
+void InferQMul(InferContext& c) {
+  ValueType type = Input(c, 0);
+  type.dtype = OutputType(c);
+  c.SetOutput(0, std::move(type));
+}
+
 void InferQAveragePool(InferContext& c) { InferPoolOutput(c, false, OutputType(c)); }
 void InferQGlobalAveragePool(InferContext& c) { InferGlobalPoolOutput(c, false, OutputType(c)); }
 
@@ -109,6 +116,7 @@ constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
     {"QAdd", kOctet, 2, -1, InferQAdd},
+    {"QMul", kOctet, 2, 2, InferQMul},
     {"QAveragePool", kOctet, 1, -1, InferQAveragePool},
     {"QGlobalAveragePool", kOctet, 1, -1, InferQGlobalAveragePool},
     {"QLookup", kOctet, 1, -1, InferQLookup},

@@ -153,6 +153,29 @@ struct AddArgs {
   float lo, hi;          // bounds of unsigned codes minus y_zero_point
 };
 
+// Products of codes: rows of n elements, y = rne(clamp(real(a) * real(b) / y_scale)) +
+// y_zero_point, real(code) = (code - zero point) * scale. Where b is null, `factor` holds n reals,
+// the same for every row.
+struct MulArgs {
+  const uint8_t* a;
+  const uint8_t* b;
+  const float* factor;
+  uint8_t* y;
+  int64_t rows, n;
+  uint8_t flip;                        // 0x80 where the codes are int8
+  int32_t a_zero_point, b_zero_point;  // of unsigned codes
+  float a_scale, b_scale, y_scale;
+  int32_t y_zero_point;  // of unsigned codes
+  float lo, hi;          // bounds of unsigned codes minus y_zero_point
+};
+// y[i] = table[x[i]]; y may be x.
+struct LookupArgs {
+  const uint8_t* table;  // 256 bytes
+  const uint8_t* x;
+  uint8_t* y;
+  int64_t n;
+};
+
 // y[i][c] = max over j < count of pixels[i * count + j][c]; int8 codes are flipped to compare and
 // flipped back.
 struct MaxPixelsArgs {

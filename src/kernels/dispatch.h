@@ -28,6 +28,8 @@ enum class Op {
   FakeQuantize,
   FlipRows,
   Add,
+  Mul,
+  Lookup,
   MaxPixels,
   AveragePixels,
   Map,

@@ -168,6 +168,85 @@ void Add(const AddProblem& p, const void* a, const void* b, int64_t n, void* y) 
   });
 }
 
+namespace {
+
+MulArgs CheckedMul(const MulProblem& p, const char* what) {
+  const CodeRange range = RangeOf(p.type);
+  for (const Grid& g : {p.a, p.b, p.y}) CheckQuantization(what, g.scale, g.zero_point, p.type);
+  if (p.lo < range.lo || p.hi > range.hi || p.lo > p.hi) {
+    Fail(ErrorCode::kInvalidArgument, what, ": bounds [", p.lo, ", ", p.hi,
+         "]; expected lo <= hi in [", range.lo, ", ", range.hi, "]");
+  }
+  MulArgs args{};
+  args.flip = range.flip;
+  args.a_zero_point = p.a.zero_point + range.shift;
+  args.b_zero_point = p.b.zero_point + range.shift;
+  args.a_scale = p.a.scale;
+  args.b_scale = p.b.scale;
+  args.y_scale = p.y.scale;
+  args.y_zero_point = p.y.zero_point + range.shift;
+  args.lo = static_cast<float>(p.lo - p.y.zero_point);
+  args.hi = static_cast<float>(p.hi - p.y.zero_point);
+  return args;
+}
+
+}  // namespace
+
+void Mul(const MulProblem& p, const void* a, const void* b, int64_t n, void* y) {
+  const MulArgs whole = CheckedMul(p, "Mul");
+  const KernelInfo& kernel = Select(Op::Mul);
+  ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
+    MulArgs args = whole;
+    args.a = static_cast<const uint8_t*>(a) + begin;
+    args.b = static_cast<const uint8_t*>(b) + begin;
+    args.y = static_cast<uint8_t*>(y) + begin;
+    args.rows = 1;
+    args.n = end - begin;
+    Call(kernel, args);
+  });
+}
+
+void MulChannels(const MulProblem& p, int64_t batch, int64_t space, int64_t channels, const void* a,
+                 const void* b, void* y) {
+  const MulArgs whole = CheckedMul(p, "MulChannels");
+  CheckSizes("MulChannels", batch, channels, space);
+  if (batch == 0 || space == 0 || channels == 0) return;
+  // Kernels take 64 numbers at a time: factors are written out several times where that leaves less
+  // of a row over.
+  const int64_t copies = channels % 64 == 0 ? 1 : std::min(space, (511 + channels) / channels);
+  const int64_t row = copies * channels, rows = space / copies;
+  std::vector<float> factors(static_cast<size_t>(batch * row));
+  for (int64_t i = 0; i < batch; ++i)
+    for (int64_t j = 0; j < row; ++j) {
+      const int32_t code = static_cast<const uint8_t*>(b)[i * channels + j % channels] ^ whole.flip;
+      factors[static_cast<size_t>(i * row + j)] =
+          DequantizeOne(code, p.b.scale, whole.b_zero_point);
+    }
+  const KernelInfo& kernel = Select(Op::Mul);
+  const int64_t image = space * channels;
+  ParallelFor(batch * rows, std::max<int64_t>(1, kGrain / row), [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t i = begin / rows, first = begin - i * rows;
+      const int64_t count = std::min(rows - first, end - begin);
+      MulArgs args = whole;
+      args.a = static_cast<const uint8_t*>(a) + i * image + first * row;
+      args.factor = factors.data() + i * row;
+      args.y = static_cast<uint8_t*>(y) + i * image + first * row;
+      args.rows = count;
+      args.n = row;
+      Call(kernel, args);
+      begin += count;
+      const int64_t done = rows * row;
+      if (first + count < rows || done == image) continue;
+      args.a = static_cast<const uint8_t*>(a) + i * image + done;  // the last pixels
+      args.y = static_cast<uint8_t*>(y) + i * image + done;
+      args.rows = 1;
+      args.n = image - done;
+      Call(kernel, args);
+    }
+  });
+}
+
 void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, int64_t x_stride,
             void* y, int64_t y_stride) {
   if (rows < 0 || row < 0 || x_stride < row || y_stride < row) {
@@ -177,9 +256,16 @@ void Lookup(const uint8_t table[256], int64_t rows, int64_t row, const void* x, 
   if (rows == 0 || row == 0) return;
   const auto* from = static_cast<const uint8_t*>(x);
   auto* to = static_cast<uint8_t*>(y);
+  const KernelInfo& kernel = Select(Op::Lookup);
+  if (rows == 1 || (x_stride == row && y_stride == row)) {
+    ParallelFor(rows * row, kGrain, [&](int64_t begin, int64_t end) {
+      Call(kernel, LookupArgs{table, from + begin, to + begin, end - begin});
+    });
+    return;
+  }
   ParallelFor(rows, std::max<int64_t>(1, kGrain / row), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      for (int64_t j = 0; j < row; ++j) to[i * y_stride + j] = table[from[i * x_stride + j]];
+      Call(kernel, LookupArgs{table, from + i * x_stride, to + i * y_stride, row});
   });
 }
 

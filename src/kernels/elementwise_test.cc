@@ -179,19 +179,86 @@ TEST(Elementwise, ThreadsDoNotChangeTheResult) {
   EXPECT_EQ(one, many);
 }
 
+// Every pair of codes.
+TEST(Elementwise, Mul) {
+  constexpr int64_t kPairs = 256 * 256;
+  for (const Isa isa : testing::IsasToTest()) {
+    const ForcedChoice forced(isa);
+    for (const Type& t : kTypes)
+      for (const float scale : {0.004F, 0.25F, 3.0F, 1e-39F}) {
+        const MulProblem p = {t.code,
+                              {0.5F, t.zero_point},
+                              {0.031F, t.lo + 3},
+                              {scale, t.lo + 100},
+                              t.lo,
+                              t.hi - (scale == 0.25F ? 30 : 0)};
+        for (const int64_t n : {kPairs, int64_t{1}, int64_t{7}, int64_t{17}, int64_t{70}}) {
+          GuardedBuffer a(n), b(n), y(n);
+          for (int64_t i = 0; i < n; ++i) {
+            a.data()[i] = static_cast<uint8_t>(i);
+            b.data()[i] = static_cast<uint8_t>(i >> 8);
+          }
+          Mul(p, a.data(), b.data(), n, y.data());
+          for (int64_t i = 0; i < n; ++i) {
+            const int32_t want = MulCodesOne(CodeAt(a.data(), i, t.code), p.a.zero_point, p.a.scale,
+                                             CodeAt(b.data(), i, t.code), p.b.zero_point, p.b.scale,
+                                             p.y.zero_point, p.y.scale, p.lo, p.hi);
+            ASSERT_EQ(CodeAt(y.data(), i, t.code), want) << IsaName(isa) << " " << i;
+          }
+        }
+      }
+  }
+}
+
+TEST(Elementwise, MulChannels) {
+  std::mt19937 rng(28);
+  for (const Isa isa : testing::IsasToTest()) {
+    const ForcedChoice forced(isa);
+    for (const Type& t : kTypes)
+      for (const int64_t batch : {1, 2})
+        for (const int64_t space : {1, 2, 9, 50})
+          for (const int64_t channels : {1, 3, 16, 40, 64, 65, 200}) {
+            const MulProblem p = {
+                t.code, {0.5F, t.zero_point}, {0.031F, t.lo + 3}, {0.7F, t.lo + 100}, t.lo, t.hi};
+            GuardedBuffer a(batch * space * channels), b(batch * channels), y(a.size());
+            FillCodes(a.data(), a.size(), 0, &rng);
+            FillCodes(b.data(), b.size(), 0, &rng);
+            MulChannels(p, batch, space, channels, a.data(), b.data(), y.data());
+            for (int64_t i = 0; i < a.size(); ++i) {
+              const int64_t gate = i / (space * channels) * channels + i % channels;
+              ASSERT_EQ(CodeAt(y.data(), i, t.code),
+                        MulCodesOne(CodeAt(a.data(), i, t.code), p.a.zero_point, p.a.scale,
+                                    CodeAt(b.data(), gate, t.code), p.b.zero_point, p.b.scale,
+                                    p.y.zero_point, p.y.scale, p.lo, p.hi))
+                  << IsaName(isa) << " " << batch << "x" << space << "x" << channels << " " << i;
+            }
+          }
+  }
+}
+
 TEST(Elementwise, Lookup) {
   std::mt19937 rng(25);
   uint8_t table[256];
   for (int i = 0; i < 256; ++i) table[i] = static_cast<uint8_t>(i * 7 + 3);
-  GuardedBuffer x(3 * 10 + 7), y(3 * 9 + 7);
-  FillCodes(x.data(), x.size(), 0, &rng);
-  std::memset(y.data(), 0x11, static_cast<size_t>(y.size()));
-  Lookup(table, 4, 7, x.data(), 10, y.data(), 9);
-  for (int64_t i = 0; i < 4; ++i) {
-    for (int64_t j = 0; j < 7; ++j) EXPECT_EQ(y.data()[i * 9 + j], table[x.data()[i * 10 + j]]);
-    for (int64_t j = 7; i < 3 && j < 9; ++j) EXPECT_EQ(y.data()[i * 9 + j], 0x11);
+  for (const Isa isa : testing::IsasToTest()) {
+    const ForcedChoice forced(isa);
+    GuardedBuffer x(3 * 10 + 7), y(3 * 9 + 7);
+    FillCodes(x.data(), x.size(), 0, &rng);
+    std::memset(y.data(), 0x11, static_cast<size_t>(y.size()));
+    Lookup(table, 4, 7, x.data(), 10, y.data(), 9);
+    for (int64_t i = 0; i < 4; ++i) {
+      for (int64_t j = 0; j < 7; ++j) EXPECT_EQ(y.data()[i * 9 + j], table[x.data()[i * 10 + j]]);
+      for (int64_t j = 7; i < 3 && j < 9; ++j) EXPECT_EQ(y.data()[i * 9 + j], 0x11);
+    }
+    EXPECT_THROW(Lookup(table, 1, 8, x.data(), 7, y.data(), 8), Error);
+    for (const int64_t n : {1, 31, 32, 33, 63, 64, 65, 256, 1000}) {
+      GuardedBuffer from(n), to(n);
+      for (int64_t i = 0; i < n; ++i) from.data()[i] = static_cast<uint8_t>(i * 5);
+      Lookup(table, 1, n, from.data(), n, to.data(), n);
+      for (int64_t i = 0; i < n; ++i)
+        ASSERT_EQ(to.data()[i], table[from.data()[i]]) << IsaName(isa) << " " << n << " " << i;
+    }
   }
-  EXPECT_THROW(Lookup(table, 1, 8, x.data(), 7, y.data(), 8), Error);
 }
 
 TEST(Elementwise, BadArgumentsAreNamed) {

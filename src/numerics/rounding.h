@@ -55,4 +55,12 @@ namespace octet {
          zero_y;
 }
 
+// Product of two codes on a third grid: DQ(a) * DQ(b) -> Q, operation by operation.
+[[nodiscard]] inline int32_t MulCodesOne(int32_t a, int32_t zero_a, float scale_a, int32_t b,
+                                         int32_t zero_b, float scale_b, int32_t zero_y,
+                                         float scale_y, int32_t qmin, int32_t qmax) {
+  return QuantizeOne(DequantizeOne(a, scale_a, zero_a) * DequantizeOne(b, scale_b, zero_b), scale_y,
+                     zero_y, qmin, qmax);
+}
+
 }  // namespace octet

@@ -18,6 +18,10 @@ constexpr int64_t kOnnxFloat = 1, kOnnxUint8 = 2, kOnnxInt8 = 3;
 bool IsMovement(const Node& n) {
   static constexpr std::array kOps = {"MaxPool", "Reshape",   "Flatten", "Transpose",
                                       "Squeeze", "Unsqueeze", "Slice",   "DepthToSpace"};
+  if (n.Is("Resize")) {  // picks codes
+    return n.GetString("mode", "nearest") == "nearest" &&
+           n.GetString("coordinate_transformation_mode", "") != "tf_crop_and_resize";
+  }
   return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
@@ -83,7 +87,9 @@ class Lowering {
         LowerWeighted(id);
       } else if (n.Is("Add")) {
         LowerAdd(id);
-      } else if (n.Is("GlobalAveragePool") || n.Is("AveragePool")) {
+      } else if (n.Is("Mul")) {
+        LowerMul(id);
+      } else if (n.Is("GlobalAveragePool") || n.Is("AveragePool") || IsMeanOfImage(n)) {
         LowerPool(id);
       } else if (n.Is("Concat")) {
         LowerConcat(id);
@@ -471,11 +477,141 @@ class Lowering {
     if (x->dtype != y->dtype) return Keep(id, "its input and output differ in type");
     const auto& dims = graph_.value(n.inputs[0]).type.dims;
     if (dims.size() != 4) return Keep(id, "its input does not have rank 4");
-    auto attributes = n.attributes;
+    const bool mean = n.Is("ReduceMean");
+    auto attributes = mean ? std::map<std::string, Attribute>() : n.attributes;
     attributes["x_zero_point"] = int64_t{x->zero_point[0]};
     attributes["y_zero_point"] = int64_t{y->zero_point[0]};
     attributes["ratio"] = x->scale[0] / y->scale[0];
-    Replace(id, y->codes, "Q" + n.op, {x->codes}, std::move(attributes));
+    Replace(id, y->codes, mean ? "QGlobalAveragePool" : "Q" + n.op, {x->codes},
+            std::move(attributes));
+  }
+
+  // ReduceMean over both axes of images, which keeps them: a GlobalAveragePool.
+  bool IsMeanOfImage(const Node& n) const {
+    const ValueType& x = graph_.value(n.input(0)).type;
+    if (!n.Is("ReduceMean") || n.GetInt("keepdims", 1) == 0 || x.dims.size() != 4) return false;
+    std::vector<int64_t> axes = n.GetInts("axes", {});
+    if (const Tensor* t = graph_.ConstantOf(n.input(1));
+        t != nullptr && t->dtype() == DType::kInt64) {
+      axes.assign(t->data<int64_t>().begin(), t->data<int64_t>().end());
+    }
+    for (int64_t& axis : axes) axis = axis < 0 ? axis + 4 : axis;
+    std::sort(axes.begin(), axes.end());
+    return axes == std::vector<int64_t>{2, 3};
+  }
+
+  // A value as a function of the 8-bit codes of another: what it is where the code is i.
+  struct OfCodes {
+    ValueId base = kNoValue;
+    std::array<float, 256> real{};
+  };
+
+  // Everything `v` is a function of: the codes it is dequantized from, those a table made them of,
+  // and the same of a function's argument.
+  std::vector<OfCodes> FunctionsOfCodes(ValueId v) const {
+    std::vector<OfCodes> found;
+    if (const auto x = DequantizerOf(graph_, v)) {
+      if (!x->is_activation() || graph_.ConstantOf(x->codes) != nullptr) return found;
+      found.push_back({x->codes, RealOfCodes(*x)});
+      const NodeId producer = graph_.value(x->codes).producer;
+      const bool table = producer != kNoNode && graph_.node(producer).Is("QLookup", "octet");
+      if (!table || options_.keep_codes) return found;
+      const Node& lookup = graph_.node(producer);
+      const auto entries = graph_.ConstantOf(lookup.inputs[1])->data<uint8_t>();
+      OfCodes inner{lookup.inputs[0], {}};
+      for (size_t i = 0; i < 256; ++i) inner.real[i] = found[0].real[entries[i]];
+      found.push_back(inner);
+      return found;
+    }
+    const NodeId producer = graph_.value(v).producer;
+    if (producer == kNoNode || !IsElementwiseUnary(graph_.node(producer))) return found;
+    for (OfCodes& f : FunctionsOfCodes(graph_.node(producer).inputs[0])) {
+      if (const auto real = Apply(graph_.node(producer), f.real)) found.push_back({f.base, *real});
+    }
+    return found;
+  }
+
+  // An elementwise function of one input and constants at 256 arguments, or nothing where one of
+  // the others is computed.
+  std::optional<std::array<float, 256>> Apply(const Node& n,
+                                              const std::array<float, 256>& at) const {
+    std::vector<const Tensor*> inputs(n.inputs.size(), nullptr);
+    for (size_t i = 1; i < n.inputs.size(); ++i) {
+      inputs[i] = graph_.ConstantOf(n.inputs[i]);
+      if (inputs[i] == nullptr && n.inputs[i] != kNoValue) return std::nullopt;
+    }
+    const Tensor argument = Tensor::Of<float>(Shape{256}, at);
+    inputs[0] = &argument;
+    const auto result = evaluate_(graph_, n, inputs);
+    std::array<float, 256> real{};
+    std::copy_n(result[0].data<float>().begin(), 256, real.begin());
+    return real;
+  }
+
+  // x Sigmoid(x), x HardSigmoid(x), ...: both operands are functions of the same codes, so the
+  // product is a table, whatever quantizers stand between.
+  bool LowerProductOfOne(NodeId id, const QuantizerInfo& y, const Bounds& bounds) {
+    const Node n = graph_.node(id);
+    for (const OfCodes& a : FunctionsOfCodes(n.inputs[0])) {
+      for (const OfCodes& b : FunctionsOfCodes(n.inputs[1])) {
+        if (a.base != b.base) continue;
+        std::array<float, 256> real{};
+        for (size_t i = 0; i < 256; ++i) {
+          const float v = a.real[i] * b.real[i];
+          real[i] = std::min(std::max(v, bounds.lo[0]), bounds.hi[0]);
+        }
+        const NodeId quantizer = graph_.value(y.codes).producer;
+        std::vector<ValueId> read = n.inputs;
+        read.push_back(graph_.node(quantizer).inputs[0]);
+        graph_.RemoveNode(quantizer);
+        graph_.RemoveNode(id);
+        QuantizerInfo x = y;
+        x.codes = a.base;
+        AddLookup(x, y, real, y.codes);
+        for (ValueId v : read) RemoveUnread(v);
+        ++report_.lowered;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // True where `gate` has one number per image and channel of `image`.
+  bool IsGateOf(const ValueType& gate, const ValueType& image) const {
+    return gate.has_rank && image.has_rank && gate.dims.size() == 4 && image.dims.size() == 4 &&
+           gate.dims[0] == image.dims[0] && gate.dims[1] == image.dims[1] && gate.dims[2] == 1 &&
+           gate.dims[3] == 1;
+  }
+
+  void LowerMul(NodeId id) {
+    const Node n = graph_.node(id);
+    Bounds bounds;
+    const ValueId end = TakeActivations(n.outputs[0], -1, false, bounds);
+    const auto y = QuantizerBehind(end);
+    if (y && !bounds.per_channel() && LowerProductOfOne(id, *y, bounds)) return;
+    auto a = DequantizerOf(graph_, n.inputs[0]);
+    auto b = DequantizerOf(graph_, n.inputs[1]);
+    if (!a && !b) return;  // a float island's own business
+    if (!a || !b || !a->is_activation() || !b->is_activation())
+      return Keep(id, "one of its inputs is not quantized");
+    if (!y || bounds.per_channel()) return Keep(id, "its output is not quantized");
+    if (a->dtype != b->dtype || a->dtype != y->dtype)
+      return Keep(id, "its inputs and output differ in type");
+    const ValueType ta = graph_.value(n.inputs[0]).type, tb = graph_.value(n.inputs[1]).type;
+    if (IsGateOf(ta, tb) && !IsGateOf(tb, ta)) std::swap(a, b);
+    if (!IsGateOf(ta, tb) && !IsGateOf(tb, ta) &&
+        (!ta.has_rank || !tb.has_rank || ta.dims != tb.dims)) {
+      return Keep(id, "it broadcasts");
+    }
+    Replace(id, y->codes, "QMul", {a->codes, b->codes},
+            {{"a_zero_point", int64_t{a->zero_point[0]}},
+             {"b_zero_point", int64_t{b->zero_point[0]}},
+             {"y_zero_point", int64_t{y->zero_point[0]}},
+             {"a_scale", a->scale[0]},
+             {"b_scale", b->scale[0]},
+             {"y_scale", y->scale[0]},
+             {"lo", int64_t{BoundCodes(bounds.lo, *y)[0]}},
+             {"hi", int64_t{BoundCodes(bounds.hi, *y)[0]}}});
   }
 
   // Codes of `from` on the grid of `to`.
@@ -555,21 +691,17 @@ class Lowering {
     const auto x = DequantizerOf(graph_, n.inputs[0]);
     if (!x || !x->is_activation()) return;
     const auto y = QuantizerBehind(n.outputs[0]);
-    if (!y) return Keep(id, "its output is not quantized");
-    std::vector<const Tensor*> inputs(n.inputs.size(), nullptr);
-    for (size_t i = 1; i < n.inputs.size(); ++i) {
-      inputs[i] = graph_.ConstantOf(n.inputs[i]);
-      if (inputs[i] == nullptr && n.inputs[i] != kNoValue)
-        return Keep(id, "it has a computed parameter");
+    if (!y) {
+      // x Sigmoid(x) is lowered as one.
+      const NodeId use = OnlyUse(n.outputs[0]);
+      if (use != kNoNode && graph_.node(use).Is("Mul")) return;
+      return Keep(id, "its output is not quantized");
     }
-    const Tensor codes = Tensor::Of<float>(Shape{256}, RealOfCodes(*x));
-    inputs[0] = &codes;
-    const auto result = evaluate_(graph_, n, inputs);
-    std::array<float, 256> real{};
-    std::copy_n(result[0].data<float>().begin(), 256, real.begin());
+    const auto real = Apply(n, RealOfCodes(*x));
+    if (!real) return Keep(id, "it has a computed parameter");
     graph_.RemoveNode(y->node);
     graph_.RemoveNode(id);
-    AddLookup(*x, *y, real, y->codes);
+    AddLookup(*x, *y, *real, y->codes);
     ++report_.lowered;
   }
 

@@ -18,12 +18,15 @@
 //   octet.QGemm   the same with w (K,N), or (N,K) if transB = 1; x [..., K], rank >= 2 -> [..., N]
 //   octet.QAdd    inputs a, b (same shape); attributes a_zero_point, b_zero_point, y_zero_point,
 //                 a_ratio, b_ratio, lo, hi: kernels::AddProblem
+//   octet.QMul    inputs a, b (same shape, or b one number per image and channel: [N,C,1,1] beside
+//                 [N,C,H,W]); attributes a_scale, a_zero_point, b_..., y_..., lo, hi:
+//                 kernels::MulProblem. x Sigmoid(x) and its like become one QLookup
 //   octet.QAveragePool, octet.QGlobalAveragePool   attributes of the float operator and
 //                 x_zero_point, y_zero_point, ratio: kernels::PoolProblem
 //   octet.QLookup inputs x, table uint8[256] (indexed by the byte of the code): kernels::Lookup
 //
-// MaxPool, Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Concat, Slice, Split run on codes as
-// they are.
+// MaxPool, Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Concat, Slice, nearest Resize run on
+// codes as they are; a ReduceMean over both axes of images is a QGlobalAveragePool.
 #pragma once
 
 #include <string>

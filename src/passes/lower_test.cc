@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "graph/graph_builder.h"
 #include "passes/place_quantizers.h"
 
@@ -89,6 +91,81 @@ TEST(Lower, SaysWhatStaysFloat) {
   ASSERT_FALSE(report.kept.empty());
   EXPECT_EQ(report.kept[0].node, "c2");
   EXPECT_THAT(report.kept[0].reason, HasSubstr("weight is not quantized"));
+}
+
+// Sigmoid of every number it is handed.
+EvaluateFn Sigmoids() {
+  return [](const Graph&, const Node& n, std::span<const Tensor* const> inputs) {
+    EXPECT_EQ(n.op, "Sigmoid");
+    Tensor y(DType::kFloat32, inputs[0]->shape());
+    const auto x = inputs[0]->data<float>();
+    for (size_t i = 0; i < x.size(); ++i)
+      y.mutable_data<float>()[i] = 1.0F / (1.0F + std::exp(-x[i]));
+    std::vector<Tensor> result;
+    result.push_back(std::move(y));
+    return result;
+  };
+}
+
+// x Sigmoid(x) is one table whether or not a quantizer stands between; its entries are what the
+// operators give, code by code.
+TEST(Lower, ProductsOfOneValueAreTables) {
+  for (const Target target : {Target::kOctet, Target::kOnnxRuntime}) {
+    GraphBuilder b;
+    const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1);
+    const ValueId s = b.Like("Sigmoid", "s", a);
+    b.Output(b.Conv("b", b.Op("Mul", "silu", {s, a}, {1, 4, 4, 4}), 2, 1));
+    PlacementOptions options;
+    options.target = target;
+    Graph g = QuantizedGraph(b.graph(), options);
+    EXPECT_EQ(Ops(g).at("QuantizeLinear"), target == Target::kOctet ? 3 : 4);
+    EXPECT_TRUE(Lower(g, Sigmoids()).kept.empty());
+    const auto ops = Ops(g);
+    EXPECT_EQ(ops.at("QLookup"), 1);
+    EXPECT_EQ(ops.at("QConv"), 2);
+    EXPECT_EQ(ops.size(), 3U);  // and the quantizer of the input
+    for (NodeId id : g.TopologicalOrder()) {
+      if (!g.node(id).Is("QLookup", "octet")) continue;
+      const auto table = g.ConstantOf(g.node(id).inputs[1])->data<uint8_t>();
+      for (int code = 0; code < 256; ++code) {
+        const float x = static_cast<float>(code - 10) * 0.25F;
+        float gate = 1.0F / (1.0F + std::exp(-x));
+        if (target == Target::kOnnxRuntime) gate = std::nearbyint(gate / 0.25F) * 0.25F;
+        const float y = std::nearbyint(x * gate / 0.25F) + 10;
+        EXPECT_EQ(table[static_cast<size_t>(code)], std::min(std::max(y, 0.0F), 255.0F)) << code;
+      }
+    }
+  }
+}
+
+// The gate of squeeze and excitation, either way round; a mean over the image; a nearest Resize.
+TEST(Lower, GatesMeansAndResizesRunOnCodes) {
+  for (const bool gate_first : {false, true}) {
+    GraphBuilder b;
+    const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1);
+    const ValueId mean = b.Op("ReduceMean", "mean", {a}, {1, 4, 1, 1},
+                              {{"axes", std::vector<int64_t>{-1, 2}}, {"keepdims", int64_t{1}}});
+    const ValueId gate = b.Conv("gate", mean, 4, 1);
+    const ValueId y =
+        b.Op("Mul", "mul", gate_first ? std::vector{gate, a} : std::vector{a, gate}, {1, 4, 4, 4});
+    const ValueId wide =
+        b.Op("Resize", "wide", {y, kNoValue, b.Constant("scales", {4}, {1, 1, 2, 2})}, {1, 4, 8, 8},
+             {{"mode", std::string("nearest")}});
+    b.Output(b.Conv("b", wide, 2, 1));
+    PlacementOptions options;
+    options.target = Target::kOctet;
+    Graph g = QuantizedGraph(b.graph(), options);
+    EXPECT_TRUE(Lower(g, NoEvaluation()).kept.empty());
+    const auto ops = Ops(g);
+    EXPECT_EQ(ops.at("QMul"), 1);
+    EXPECT_EQ(ops.at("QGlobalAveragePool"), 1);
+    EXPECT_EQ(ops.at("Resize"), 1);
+    EXPECT_EQ(ops.count("DequantizeLinear"), 0U);
+    const Node& mul = g.node(g.FindNode("mul"));
+    EXPECT_EQ(g.value(mul.inputs[1]).name, "gate_quantized");  // the gate is second
+    EXPECT_EQ(mul.GetFloat("a_scale", 0), 0.25F);
+    EXPECT_EQ(mul.GetInt("b_zero_point", 0), 10);
+  }
 }
 
 // As exporters write a linear layer: MatMul, then Add with the bias first.

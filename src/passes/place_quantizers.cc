@@ -16,6 +16,10 @@ bool OneOf(const Node& n, const std::array<const char*, N>& ops) {
 
 // Same parameters on both sides: codes are only moved (or compared).
 bool IsMovement(const Node& n) {
+  if (n.Is("Resize")) {
+    return n.GetString("mode", "nearest") == "nearest" &&
+           n.GetString("coordinate_transformation_mode", "") != "tf_crop_and_resize";
+  }
   return OneOf(
       n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"});
 }
@@ -122,6 +126,45 @@ class Planner {
     return a.has_rank && b.has_rank && a.dims == b.dims;
   }
 
+  // Two computed inputs of one shape, or one of them with one number per image and channel.
+  bool IsProduct(const Node& n) const {
+    if (!n.Is("Mul") || !IsFloatValue(n.inputs[0]) || !IsFloatValue(n.inputs[1])) return false;
+    const ValueType& a = graph_.value(n.inputs[0]).type;
+    const ValueType& b = graph_.value(n.inputs[1]).type;
+    if (!a.has_rank || !b.has_rank) return false;
+    if (a.dims == b.dims) return true;
+    const auto is_gate = [](const ValueType& gate, const ValueType& image) {
+      return gate.dims.size() == 4 && image.dims.size() == 4 && gate.dims[0] == image.dims[0] &&
+             gate.dims[1] == image.dims[1] && gate.dims[2] == 1 && gate.dims[3] == 1;
+    };
+    return is_gate(a, b) || is_gate(b, a);
+  }
+
+  // The x of x f(x), f an activation function that is read here only; or kNoValue.
+  ValueId ArgumentOfGate(const Node& product) const {
+    for (const size_t side : {0U, 1U}) {
+      const ValueId x = product.inputs[side], f = product.inputs[1 - side];
+      const NodeId producer = graph_.value(f).producer;
+      if (producer == kNoNode || graph_.IsOutput(f) || uses_[static_cast<size_t>(f)].size() != 1)
+        continue;
+      const Node& function = graph_.node(producer);
+      if (IsActivationFunction(function, options_.target) && function.inputs[0] == x) return x;
+    }
+    return kNoValue;
+  }
+
+  bool IsMeanOfImage(const Node& n) const {
+    if (!n.Is("ReduceMean") || n.GetInt("keepdims", 1) == 0) return false;
+    std::vector<int64_t> axes = n.GetInts("axes", {});
+    if (const Tensor* t = graph_.ConstantOf(n.input(1));
+        t != nullptr && t->dtype() == DType::kInt64) {
+      axes.assign(t->data<int64_t>().begin(), t->data<int64_t>().end());
+    }
+    for (int64_t& axis : axes) axis = axis < 0 ? axis + 4 : axis;
+    std::sort(axes.begin(), axes.end());
+    return axes == std::vector<int64_t>{2, 3};
+  }
+
   bool FusesIntoProducer(const Node& n) const {
     if (!OneOf(n, std::array{"Relu", "Clip"})) return false;
     const ValueId x = n.inputs[0];
@@ -157,7 +200,16 @@ class Planner {
       }
     } else if (IsPlainAdd(n)) {
       MarkAll(n, id);
-    } else if (OneOf(n, std::array{"GlobalAveragePool", "AveragePool"})) {
+    } else if (IsProduct(n)) {
+      // x Sigmoid(x) is a function of x: no quantizer between, where the target makes it one.
+      const ValueId x = options_.target == Target::kOctet ? ArgumentOfGate(n) : kNoValue;
+      if (x != kNoValue) {
+        Mark(x, id);
+      } else {
+        MarkAll(n, id);
+      }
+    } else if (OneOf(n, std::array{"GlobalAveragePool", "AveragePool"}) ||
+               (options_.target == Target::kOctet && IsMeanOfImage(n))) {
       if (graph_.value(n.inputs[0]).type.dims.size() == 4) MarkAll(n, id);
     } else if (FusesIntoProducer(n) || IsChannelBound(n)) {
       PullThroughActivation(n);

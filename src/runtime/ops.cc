@@ -155,6 +155,7 @@ constexpr OpRow kRows[] = {
     {"QConv", "octet", MakeQConv, Inputs(1, 2, 3, 4, 5, 7)},
     {"QGemm", "octet", MakeQGemm, Inputs(1, 2, 3, 4, 5, 7)},
     {"QAdd", "octet", MakeQAdd},
+    {"QMul", "octet", MakeQMul},
     {"QAveragePool", "octet", MakeQPool},
     {"QGlobalAveragePool", "octet", MakeQPool},
     {"QLookup", "octet", MakeQLookup, Inputs(1)},

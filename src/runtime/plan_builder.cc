@@ -328,8 +328,8 @@ void Builder::FindImages() {
       "QLinearConv",  "ConvInteger",        "QConv",
       "QAveragePool", "QGlobalAveragePool", "BatchNormalization",
       "GridConv"};
-  static constexpr std::array<std::string_view, 4> kKeepingOps = {
-      "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"};
+  static constexpr std::array<std::string_view, 5> kKeepingOps = {
+      "QuantizeLinear", "DequantizeLinear", "QLookup", "Relu", "Clip"};
   for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
     const Node& node = graph_.node(*it);
     const bool images = std::count(kImageOps.begin(), kImageOps.end(), node.op) > 0;

@@ -259,7 +259,41 @@ def residual_net():
     return net.model(net.classifier(z, 10), y)
 
 
+def silu(net, x):
+    return net.op("Mul", x, net.op("Sigmoid", x))
+
+
+def squeeze_excite(net, x, reduced):
+    """The gate of EfficientNet's blocks: channels weighted by a small network of their means."""
+    y = net.op("GlobalAveragePool", x)
+    y = silu(net, net.conv(y, reduced, 1, bias=True))
+    y = net.op("Sigmoid", net.conv(y, net.channels(x), 1, bias=True))
+    return net.op("Mul", y, x)
+
+
+def efficient():
+    """Blocks of EfficientNet and MobileNetV3: SiLU, x HardSigmoid(x), squeeze and excitation, a
+    mean written as ReduceMean; and a nearest Resize joined by Concat."""
+    net = Network("efficient", (3, 64, 64), seed=106)
+    x = silu(net, net.batch_norm(net.conv("input", 24, 3, 2)))
+    for out, stride in ((24, 1), (40, 2)):
+        y = silu(net, net.batch_norm(net.conv(x, 4 * net.channels(x), 1)))
+        y = silu(net, net.batch_norm(net.conv(y, net.channels(y), 3, stride, groups=net.channels(y))))
+        y = squeeze_excite(net, y, 8)
+        y = net.batch_norm(net.conv(y, out, 1))
+        x = net.op("Add", y, x) if stride == 1 else y
+    small = net.batch_norm(net.conv(x, 32, 3, 2))
+    small = net.op("Mul", small, net.op("HardSigmoid", small, alpha=1 / 6, beta=0.5))
+    nothing = net.floats(np.zeros(0))
+    wide = net.op("Resize", small, nothing, net.floats([1, 1, 2, 2]), mode="nearest",
+                  coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    x = conv_bn_relu(net, net.op("Concat", wide, x, axis=1), 48, 3)
+    mean = net.op("ReduceMean", x, axes=[2, 3], keepdims=1)
+    return net.model(net.linear(net.op("Flatten", mean), 10))
+
+
 MODELS = {
+    "efficient": efficient,
     "mlp": mlp,
     "grouped_conv": grouped_conv,
     "conv_1d": conv_1d,

@@ -104,6 +104,7 @@ Step MakeContribQLinearConcat(const StepRequest& r);
 Step MakeQConv(const StepRequest& r);
 Step MakeQGemm(const StepRequest& r);
 Step MakeQAdd(const StepRequest& r);
+Step MakeQMul(const StepRequest& r);
 Step MakeQPool(const StepRequest& r);
 Step MakeQLookup(const StepRequest& r);
 

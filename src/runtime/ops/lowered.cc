@@ -155,6 +155,41 @@ Step MakeQAdd(const StepRequest& r) {
   return step;
 }
 
+Step MakeQMul(const StepRequest& r) {
+  const Shape &a = r.shape(0), &b = r.shape(1);
+  const bool gate = !(a == b) && a.rank() == 4 && b.rank() == 4 && a[0] == b[0] && a[1] == b[1] &&
+                    b[2] * b[3] == 1;
+  if ((!gate && !(a == b)) || r.dtype(0) != r.dtype(1) || r.dtype(0) != r.outputs[0].dtype) {
+    FailStep(r, Cat("operands are ", NameOf(r.dtype(0)), a.ToString(), " and ", NameOf(r.dtype(1)),
+                    b.ToString(), ", expected equal, or [N,C,1,1] second"));
+  }
+  kernels::MulProblem p;
+  p.type = CodeTypeOf(r, r.dtype(0));
+  const CodeBounds bounds = BoundsOf(p.type);
+  p.a = {r.node->GetFloat("a_scale", 1.0F), Int(r, "a_zero_point", 0)};
+  p.b = {r.node->GetFloat("b_scale", 1.0F), Int(r, "b_zero_point", 0)};
+  p.y = {r.node->GetFloat("y_scale", 1.0F), Int(r, "y_zero_point", 0)};
+  p.lo = Int(r, "lo", bounds.lo);
+  p.hi = Int(r, "hi", bounds.hi);
+  Step step = NewStep(r, "octet_mul");
+  step.overwrites = 0;
+  if (gate) {
+    step.input_layouts[0] = step.output_layouts[0] = Layout::kChannelsLast;
+    step.run = [p, a](const StepArgs& args) {
+      kernels::MulChannels(p, a[0], a[2] * a[3], a[1], args.inputs[0].raw, args.inputs[1].raw,
+                           args.outputs[0].raw);
+    };
+    return step;
+  }
+  if (OffersChannelsLast(r, 0) || OffersChannelsLast(r, 1)) {
+    step.input_layouts[0] = step.input_layouts[1] = step.output_layouts[0] = Layout::kChannelsLast;
+  }
+  step.run = [p, n = a.elements()](const StepArgs& args) {
+    kernels::Mul(p, args.inputs[0].raw, args.inputs[1].raw, n, args.outputs[0].raw);
+  };
+  return step;
+}
+
 Step MakeQPool(const StepRequest& r) {
   kernels::PoolProblem p;
   p.type = CodeTypeOf(r, r.dtype(0));
@@ -192,13 +227,10 @@ Step MakeQLookup(const StepRequest& r) {
   std::copy_n(table.data<uint8_t>().begin(), 256, entries.begin());
   Step step = NewStep(r, "octet_lookup");
   step.input_layouts[0] = step.output_layouts[0] = r.inputs[0].layout;
+  step.overwrites = 0;
   const int64_t n = r.shape(0).elements();
   step.run = [entries, n](const StepArgs& a) {
-    ParallelFor(n, kElementGrain, [&](int64_t begin, int64_t end) {
-      const int64_t count = end - begin;
-      kernels::Lookup(entries.data(), 1, count, a.in<char>(0) + begin, count,
-                      a.out<char>(0) + begin, count);
-    });
+    kernels::Lookup(entries.data(), 1, n, a.inputs[0].raw, n, a.outputs[0].raw, n);
   };
   return step;
 }
