@@ -39,6 +39,7 @@ Command AddBench(CLI::App& root, Common& common);
 // octet bench linear, conv2d, quantize, suite.
 std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common);
 Command AddFormat(CLI::App& root, Common& common);
+Command AddMultiplier(CLI::App& root, Common& common);
 Command AddRun(CLI::App& root, Common& common);
 Command AddDemo(CLI::App& root, Common& common);
 Command AddInfo(CLI::App& root, Common& common);

@@ -35,10 +35,11 @@ int main(int argc, char** argv) {
 
   Common common;
   const std::vector<Command> commands = {
-      AddInspect(root, common), AddCalibrate(root, common), AddQuantize(root, common),
-      AddEval(root, common),    AddAnalyze(root, common),   AddVerify(root, common),
-      AddAudit(root, common),   AddBench(root, common),     AddFormat(root, common),
-      AddRun(root, common),     AddDemo(root, common),      AddInfo(root, common)};
+      AddInspect(root, common),    AddCalibrate(root, common), AddQuantize(root, common),
+      AddEval(root, common),       AddAnalyze(root, common),   AddVerify(root, common),
+      AddAudit(root, common),      AddBench(root, common),     AddFormat(root, common),
+      AddMultiplier(root, common), AddRun(root, common),       AddDemo(root, common),
+      AddInfo(root, common)};
   for (const Command& command : commands) AddCommonOptions(command.app, common);
 
   if (argc > 1 && IsUnknownCommand(commands, argv[1])) {

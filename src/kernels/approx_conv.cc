@@ -13,7 +13,8 @@ namespace octet::kernels {
 namespace {
 
 constexpr int64_t kGrainMacs = 500'000;
-constexpr int64_t kLeastChannels = 16;
+constexpr int64_t kLeastChannels = 16;  // worth packing a block of pixels once more
+constexpr int64_t kJoined = 32;         // channels whose pixels are cut by image together
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -56,6 +57,11 @@ int64_t DepthOf(const ApproxConvProblem& p) {
 struct ApproxRun {
   int64_t image, row, column, count, lane;
 };
+// Output columns [first, last) whose column of x is in the image for a filter column, and that
+// column for output column 0.
+struct ApproxTapColumns {
+  int64_t first, last, shift;
+};
 
 struct ApproxConv::Impl {
   ApproxConvProblem p;  // without its arrays
@@ -72,45 +78,54 @@ struct ApproxConv::Impl {
   struct Images {
     int64_t height, width, out_height, out_width;
     const uint8_t* x;
+    const uint8_t* x_end;
     float* y;
+    std::vector<ApproxTapColumns> columns;  // of kernel_w
     [[nodiscard]] int64_t out_space() const { return out_height * out_width; }
   };
-  void PackTap(const Images& s, const uint8_t* plane, int64_t stride, int64_t ky, int64_t kx,
+  struct Piece {                     // of the work
+    int64_t pixel_begin, pixel_end;  // of all images, at most 256
+    int64_t group_begin, group_end;
+    int64_t channel_begin, channel_end;  // of every group
+  };
+  void PackTap(const Images& s, const uint8_t* plane, int64_t ky, const ApproxTapColumns& columns,
                const std::vector<ApproxRun>& runs, uint8_t* codes) const;
-  void Run(const Images& s, int64_t begin, int64_t end, int64_t group, int64_t n0, int64_t n1,
-           bool negative) const;
+  void Run(const Images& s, const Piece& piece, bool negative) const;
 };
 
-// Codes that tap (ky, kx) reads, lane by lane. `stride`: bytes between the planes of two images.
-void ApproxConv::Impl::PackTap(const Images& s, const uint8_t* plane, int64_t stride, int64_t ky,
-                               int64_t kx, const std::vector<ApproxRun>& runs,
+// Codes that a tap reads from a plane of image 0 and its like, lane by lane. What lies behind the
+// last lane is written, too, up to 15 bytes: runs and taps are packed in ascending order.
+void ApproxConv::Impl::PackTap(const Images& s, const uint8_t* plane, int64_t ky,
+                               const ApproxTapColumns& columns, const std::vector<ApproxRun>& runs,
                                uint8_t* codes) const {
-  const int64_t shift = kx * p.dilation_w - p.pad_left;  // column of x for output column 0
-  // Output columns whose column of x is in the image.
-  const int64_t first = shift >= 0 ? 0 : CeilDiv(-shift, p.stride_w);
-  const int64_t last = s.width > shift ? CeilDiv(s.width - shift, p.stride_w) : 0;
+  const int64_t image = p.in_channels * s.height * s.width;
   for (const ApproxRun& run : runs) {
     uint8_t* out = codes + run.lane;
+    const int64_t end = run.column + run.count;
     const int64_t row = run.row * p.stride_h + ky * p.dilation_h - p.pad_top;
-    int64_t from = std::clamp(first, run.column, run.column + run.count);
-    const int64_t to = std::clamp(last, from, run.column + run.count);
-    if (row < 0 || row >= s.height) from = run.column + run.count;
-    std::memset(out, p.pad_code, static_cast<size_t>(from - run.column));
-    if (from == run.column + run.count) continue;
-    out += from - run.column;
-    const uint8_t* in = plane + run.image * stride + row * s.width + from * p.stride_w + shift;
-    if (p.stride_w == 1) {
-      std::memcpy(out, in, static_cast<size_t>(to - from));
-    } else {
-      for (int64_t i = 0; i < to - from; ++i) out[i] = in[i * p.stride_w];
+    const bool inside = row >= 0 && row < s.height;
+    const int64_t from = inside ? std::clamp(columns.first, run.column, end) : end;
+    const int64_t to = inside ? std::clamp(columns.last, from, end) : end;
+    for (int64_t i = run.column; i < from; ++i) *out++ = p.pad_code;
+    if (from < to) {
+      const uint8_t* in =
+          plane + run.image * image + row * s.width + from * p.stride_w + columns.shift;
+      const int64_t count = to - from;
+      if (p.stride_w != 1) {
+        for (int64_t i = 0; i < count; ++i) out[i] = in[i * p.stride_w];
+      } else if (in + count + 15 <= s.x_end) {
+        for (int64_t i = 0; i < count; i += 16) std::memcpy(out + i, in + i, 16);
+      } else {
+        std::memcpy(out, in, static_cast<size_t>(count));
+      }
+      out += count;
     }
-    std::memset(out + (to - from), p.pad_code, static_cast<size_t>(run.column + run.count - to));
+    for (int64_t i = to; i < end; ++i) *out++ = p.pad_code;
   }
 }
 
-// Output pixels [begin, end) of all images, at most 256; channels [n0, n1) of the group.
-void ApproxConv::Impl::Run(const Images& s, int64_t begin, int64_t end, int64_t group, int64_t n0,
-                           int64_t n1, bool negative) const {
+void ApproxConv::Impl::Run(const Images& s, const Piece& piece, bool negative) const {
+  const int64_t begin = piece.pixel_begin, end = piece.pixel_end;
   std::vector<ApproxRun> runs;
   for (int64_t at = begin; at < end;) {
     const int64_t column = at % s.out_width, count = std::min(s.out_width - column, end - at);
@@ -118,27 +133,35 @@ void ApproxConv::Impl::Run(const Images& s, int64_t begin, int64_t end, int64_t 
         {at / s.out_space(), at % s.out_space() / s.out_width, column, count, at - begin});
     at += count;
   }
-  const int64_t per_group = p.in_channels / p.groups, space = s.height * s.width;
-  uint8_t* codes = BufferOfThread(kBufferRows, layer.k() * kApproxLanes);
-  uint8_t* to = codes;
-  for (int64_t c = group * per_group; c < (group + 1) * per_group; ++c)
-    for (int64_t ky = 0; ky < p.kernel_h; ++ky)
-      for (int64_t kx = 0; kx < p.kernel_w; ++kx, to += kApproxLanes)
-        PackTap(s, s.x + c * space, p.in_channels * space, ky, kx, runs, to);
-
-  constexpr int64_t kChannels = 32;
-  auto* y = reinterpret_cast<float*>(
-      BufferOfThread(kBufferScratch, kChannels * kApproxLanes * int64_t{sizeof(float)}));
-  for (int64_t n = n0; n < n1; n += kChannels) {
-    const int64_t channels = std::min(kChannels, n1 - n);
-    layer.Run(codes, end - begin, negative, n, n + channels, y);
-    for (int64_t at = begin; at < end;) {
-      const int64_t image = at / s.out_space(), pixel = at % s.out_space();
-      const int64_t count = std::min(s.out_space() - pixel, end - at);
-      for (int64_t i = 0; i < channels; ++i)
-        std::copy_n(y + i * kApproxLanes + (at - begin), count,
-                    s.y + (image * p.out_channels + n + i) * s.out_space() + pixel);
-      at += count;
+  const int64_t per_group = p.in_channels / p.groups, channels = p.out_channels / p.groups;
+  const int64_t space = s.height * s.width;
+  uint8_t* codes = BufferOfThread(kBufferRows, layer.k() * kApproxLanes + 16);
+  const bool one_image = begin / s.out_space() == (end - 1) / s.out_space();
+  auto* block = reinterpret_cast<float*>(
+      BufferOfThread(kBufferScratch, kJoined * kApproxLanes * int64_t{sizeof(float)}));
+  for (int64_t g = piece.group_begin; g < piece.group_end; ++g) {
+    uint8_t* to = codes;
+    for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c)
+      for (int64_t ky = 0; ky < p.kernel_h; ++ky)
+        for (int64_t kx = 0; kx < p.kernel_w; ++kx, to += kApproxLanes)
+          PackTap(s, s.x + c * space, ky, s.columns[static_cast<size_t>(kx)], runs, to);
+    const int64_t n0 = g * channels + piece.channel_begin, n1 = g * channels + piece.channel_end;
+    if (one_image) {
+      float* y = s.y + (begin / s.out_space() * p.out_channels + n0) * s.out_space();
+      layer.Run(codes, end - begin, negative, n0, n1, y + begin % s.out_space(), s.out_space());
+      continue;
+    }
+    for (int64_t n = n0; n < n1; n += kJoined) {
+      const int64_t count = std::min(kJoined, n1 - n);
+      layer.Run(codes, end - begin, negative, n, n + count, block, kApproxLanes);
+      for (int64_t at = begin; at < end;) {
+        const int64_t image = at / s.out_space(), pixel = at % s.out_space();
+        const int64_t pixels = std::min(s.out_space() - pixel, end - at);
+        for (int64_t i = 0; i < count; ++i)
+          std::copy_n(block + i * kApproxLanes + (at - begin), pixels,
+                      s.y + (image * p.out_channels + n + i) * s.out_space() + pixel);
+        at += pixels;
+      }
     }
   }
 }
@@ -161,29 +184,42 @@ void ApproxConv::Run(int64_t batch, int64_t height, int64_t width, const uint8_t
                      float* y) const {
   const ApproxConvProblem& p = impl_->p;
   if (batch < 0) Fail(ErrorCode::kInvalidArgument, "ApproxConv: batch is ", batch);
-  const Impl::Images s{height, width, OutHeight(height), OutWidth(width), x, y};
   const int64_t dims[] = {batch, p.in_channels, height, width};
   const auto codes = CheckedProduct(dims);
   if (!codes) Fail(ErrorCode::kInvalidArgument, "ApproxConv: the input is too large");
+  Impl::Images s{height, width, OutHeight(height), OutWidth(width), x, x + *codes, y, {}};
   const int64_t pixels = batch * s.out_space();
   if (pixels == 0) return;
+  for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
+    const int64_t shift = kx * p.dilation_w - p.pad_left;
+    s.columns.push_back({shift >= 0 ? 0 : CeilDiv(-shift, p.stride_w),
+                         width > shift ? CeilDiv(width - shift, p.stride_w) : 0, shift});
+  }
   uint8_t all = p.pad_code;
   for (int64_t i = 0; i < *codes; ++i) all |= x[i];
   const bool negative = (all & 0x80) != 0;
 
+  // Pieces of the work: blocks of pixels by parts of the groups or, where there is one, of its
+  // channels.
   const int64_t channels = p.out_channels / p.groups, k = impl_->layer.k();
-  const int64_t blocks = CeilDiv(pixels, kApproxLanes) * p.groups;
+  const int64_t blocks = CeilDiv(pixels, kApproxLanes);
   const int64_t threads =
       std::clamp<int64_t>(pixels * p.out_channels * k / kGrainMacs, 1, MaxThreads());
-  const int64_t parts = std::clamp<int64_t>(CeilDiv(threads, blocks), 1,
-                                            std::max<int64_t>(1, channels / kLeastChannels));
+  const int64_t most = p.groups > 1 ? p.groups : std::max<int64_t>(1, channels / kLeastChannels);
+  const int64_t parts = std::clamp<int64_t>(CeilDiv(threads, blocks), 1, most);
   ParallelFor(blocks * parts, CeilDiv(blocks * parts, threads), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t part = i % parts, group = i / parts % p.groups;
-      const int64_t pixel = i / parts / p.groups * kApproxLanes;
-      impl_->Run(s, pixel, std::min(pixels, pixel + kApproxLanes), group,
-                 group * channels + channels * part / parts,
-                 group * channels + channels * (part + 1) / parts, negative);
+      const int64_t part = i % parts, pixel = i / parts * kApproxLanes;
+      const auto cut = [&](int64_t n, int64_t at) { return n * at / parts; };
+      Impl::Piece piece{pixel, std::min(pixels, pixel + kApproxLanes), 0, p.groups, 0, channels};
+      if (p.groups > 1) {
+        piece.group_begin = cut(p.groups, part);
+        piece.group_end = cut(p.groups, part + 1);
+      } else {
+        piece.channel_begin = cut(channels, part);
+        piece.channel_end = cut(channels, part + 1);
+      }
+      impl_->Run(s, piece, negative);
     }
   });
 }

@@ -148,6 +148,7 @@ void ApproxLayer::ChooseDigits(const Reach& reach, int x_bits) {
           : reach.symmetric ? kApproxSigned
                             : kApprox256;
   small_ = reach.largest * k_ < int64_t{1} << 31;
+  tiny_ = reach.largest * k_ + 127 * k_ < int64_t{1} << 24;
   double least = HUGE_VAL;
   for (const int32_t half : {127, 63, 31, 15}) {
     int32_t planes = 1;
@@ -226,6 +227,13 @@ void ApproxLayer::Finish(const void* sums, int64_t channel, int64_t lanes, float
   const auto* digits = static_cast<const int32_t*>(sums);
   const int32_t radix = 2 * half_ + 1;
   if (planes_ == 1) return Store(digits, channel, lanes, y);
+  if (planes_ == 2 && tiny_) {
+    float joined[kApproxLanes];
+    const auto r = static_cast<float>(radix);
+    for (int64_t i = 0; i < lanes; ++i)
+      joined[i] = static_cast<float>(digits[i]) + static_cast<float>(digits[kApproxLanes + i]) * r;
+    return Store(joined, channel, lanes, y);
+  }
   if (small_) {
     int32_t joined[kApproxLanes];
     // Modulo 2^32, where the sum is itself.
@@ -264,9 +272,9 @@ void ApproxLayer::RunEachAdd(const uint8_t* codes, int64_t lanes, int64_t channe
 }
 
 void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0, int64_t n1,
-                      float* y) const {
+                      float* y, int64_t y_stride) const {
   if (!each_add_rows_.empty()) {
-    for (int64_t c = n0; c < n1; ++c) RunEachAdd(codes, lanes, c, y + (c - n0) * kApproxLanes);
+    for (int64_t c = n0; c < n1; ++c) RunEachAdd(codes, lanes, c, y + (c - n0) * y_stride);
     return;
   }
   ApproxRowsArgs args{};
@@ -294,7 +302,7 @@ void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_
     }
     for (int64_t i = 0; i < args.n; ++i)
       Finish(static_cast<const uint8_t*>(args.sums) + i * args.sums_stride, c + i, lanes,
-             y + (c + i - n0) * kApproxLanes);
+             y + (c + i - n0) * y_stride);
   }
 }
 

@@ -19,11 +19,10 @@ class ApproxLayer {
   ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k, const uint8_t* weight,
               std::string_view what);
 
-  // y[c - n0][lane] for channels [n0, n1), kApproxLanes apart, from codes (k, kApproxLanes),
-  // aligned to 64. Lanes past `lanes` are made or not, but must be readable. `negative`: some code
-  // has its highest bit set.
-  void Run(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0, int64_t n1,
-           float* y) const;
+  // y[c - n0][lane] for channels [n0, n1), y_stride apart, from codes (k, kApproxLanes), aligned to
+  // 64: lanes past `lanes` hold any codes. `negative`: some code has its highest bit set.
+  void Run(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0, int64_t n1, float* y,
+           int64_t y_stride) const;
 
   [[nodiscard]] int64_t n() const { return n_; }
   [[nodiscard]] int64_t k() const { return k_; }
@@ -66,6 +65,7 @@ class ApproxLayer {
   int32_t planes_ = 1, half_ = 0;
   bool wide_ = false;                  // portable rows of int64
   bool small_ = false;                 // sums fit int32
+  bool tiny_ = false;                  // sums, and what they are joined from, are exact in float32
   std::vector<double> each_add_rows_;  // [table * 65536 + weight code * 256 + x code]
 };
 

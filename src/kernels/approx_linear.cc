@@ -78,7 +78,7 @@ void ApproxLinear::Run(int64_t m, const uint8_t* x, int64_t x_stride, float* y,
       const bool negative = PackRows(x + i * x_stride, x_stride, lanes, k, codes);
       for (int64_t c = n0; c < n1; c += kJoined) {
         const int64_t end = std::min(n1, c + kJoined);
-        layer.Run(codes, lanes, negative, c, end, block);
+        layer.Run(codes, lanes, negative, c, end, block, kApproxLanes);
         for (int64_t lane = 0; lane < lanes; ++lane) {
           float* out = y + (i + lane) * y_stride;
           for (int64_t j = c; j < end; ++j) out[j] = block[(j - c) * kApproxLanes + lane];

@@ -1,0 +1,121 @@
+#include "files/multiplier_table.h"
+
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/test_folder.h"
+#include "files/npy.h"
+
+namespace octet {
+namespace {
+
+IntegerTable Products() {
+  IntegerTable t{256, 256, {}};
+  for (int64_t x = 0; x < 256; ++x)
+    for (int64_t w = 0; w < 256; ++w)
+      t.values.push_back(static_cast<int8_t>(x) * static_cast<int8_t>(w));
+  return t;
+}
+
+TEST(MultiplierTable, CsvAndNpyReadBack) {
+  const TestFolder folder;
+  IntegerTable t = Products();
+  for (const char* name : {"t.csv", "t.npy"}) {
+    WriteIntegerTable(folder / name, t, "products", "int8 products");
+    EXPECT_EQ(ReadMultiplierTable(folder / name), t.values) << name;
+  }
+  EXPECT_EQ(ReadNpy(folder / "t.npy").dtype(), DType::kInt32);
+  t.values[7] = -(int64_t{1} << 40);
+  WriteIntegerTable(folder / "t.npy", t, "products", "");
+  EXPECT_EQ(ReadMultiplierTable(folder / "t.npy"), t.values);
+}
+
+TEST(MultiplierTable, EveryElementType) {
+  const TestFolder folder;
+  const auto read = [&](const Tensor& tensor) {
+    WriteNpy(folder / "t.npy", tensor.view());
+    return ReadMultiplierTable(folder / "t.npy")[259];
+  };
+  const Shape shape{256, 256};
+  EXPECT_EQ(read(Tensor::Of<int8_t>(shape, std::vector<int8_t>(65536, -3))), -3);
+  EXPECT_EQ(read(Tensor::Of<uint8_t>(shape, std::vector<uint8_t>(65536, 200))), 200);
+  EXPECT_EQ(read(Tensor::Of<int16_t>(shape, std::vector<int16_t>(65536, -300))), -300);
+  EXPECT_EQ(read(Tensor::Of<uint16_t>(shape, std::vector<uint16_t>(65536, 60000))), 60000);
+  EXPECT_EQ(read(Tensor::Of<uint32_t>(shape, std::vector<uint32_t>(65536, 4000000000U))),
+            4000000000);
+  EXPECT_EQ(read(Tensor::Of<float>(shape, std::vector<float>(65536, -12.0F))), -12);
+  EXPECT_EQ(read(Tensor::Of<double>(shape, std::vector<double>(65536, 0x1p40))), int64_t{1} << 40);
+  ExpectError(
+      ErrorCode::kBadFile,
+      [&] { (void)read(Tensor::Of<float>(shape, std::vector<float>(65536, 0.5F))); }, "[0,0]",
+      "integer");
+  ExpectError(
+      ErrorCode::kBadFile,
+      [&] {
+        (void)read(Tensor::Of<float>({2, 3}, std::vector<float>(6, 0.5F)));
+      },
+      "[2,3]", "[256,256]");
+}
+
+TEST(MultiplierTable, RefusesBadCsv) {
+  const TestFolder folder;
+  const auto refused = [&](const std::string& text, const char* word) {
+    folder.Write("t.csv", text);
+    ExpectError(
+        ErrorCode::kBadFile, [&] { (void)ReadMultiplierTable(folder / "t.csv"); }, "t.csv", word);
+  };
+  std::string row, whole;
+  for (int i = 0; i < 256; ++i) row += i == 255 ? "1\r\n" : "1, ";
+  for (int i = 0; i < 256; ++i) whole += row;
+  folder.Write("t.csv", whole);
+  EXPECT_EQ(ReadMultiplierTable(folder / "t.csv"), std::vector<int64_t>(65536, 1));
+  refused("", "0 rows");
+  refused(row, "1 rows");
+  refused("1,2\n", "2 columns");
+  refused("1,,2\n", "column 2");
+  refused("1,2.5\n", "'2.5'");
+  refused(whole + row, "row 257");
+  refused("1,99999999999999999999\n", "integer");
+  ExpectError(
+      ErrorCode::kUnsupported, [&] { (void)ReadMultiplierTable(folder / "t.txt"); }, ".txt",
+      ".npy or .csv");
+  ExpectError(
+      ErrorCode::kIo, [&] { (void)ReadMultiplierTable(folder / "none.csv"); }, "none.csv");
+}
+
+TEST(MultiplierTable, HeaderAndHex) {
+  const TestFolder folder;
+  const IntegerTable t{2, 3, {0, 1, -1, 127, -128, 5}};
+  WriteIntegerTable(folder / "t.h", t, "comp_e3m4_d3", "C of e3m4");
+  EXPECT_EQ(
+      ReadFile(folder / "t.h"),
+      "// C of e3m4\n#pragma once\n\n#include <stdint.h>\n\n"
+      "static const int8_t comp_e3m4_d3[2][3] = {\n    {0, 1, -1},\n    {127, -128, 5},\n};\n");
+  WriteIntegerTable(folder / "t.hex", t, "comp", "C of e3m4");
+  EXPECT_EQ(ReadFile(folder / "t.hex"),
+            "// C of e3m4\n// 2 x 3, row by row, 8-bit two's complement\n00\n01\nff\n7f\n80\n05\n");
+  const IntegerTable wide{1, 2, {128, -1}};
+  WriteIntegerTable(folder / "t.hex", wide, "comp", "wide");
+  EXPECT_NE(ReadFile(folder / "t.hex").find("080\nfff\n"), std::string::npos);
+  ExpectError(
+      ErrorCode::kUnsupported, [&] { WriteIntegerTable(folder / "t.v", t, "a", "b"); }, ".v",
+      ".hex");
+}
+
+TEST(Operands, AreWrittenAsTheyAre) {
+  const TestFolder folder;
+  const std::vector<float> x = {0.1F, -2.0F, 3.5F, 0.0F}, w = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
+  WriteOperands(folder.path(), {"/features/conv 1", 2, 2, 3, x, w, 5, 6, {9, 10, 9}});
+  EXPECT_EQ(ReadFile(folder / "_features_conv_1.act.csv"), "0.1,-2\n3.5,0\n");
+  EXPECT_EQ(ReadFile(folder / "_features_conv_1.weight.csv"), "1,3,5\n2,4,6\n");
+  EXPECT_EQ(ReadFile(folder / "_features_conv_1.bias.csv"), "act,5\nweight,9,10,9\nresult,6\n");
+  ExpectError(
+      ErrorCode::kInvalidArgument,
+      [&] {
+        WriteOperands(folder.path(), {"fc", 2, 3, 3, x, w, 5, 6, {9, 10, 9}});
+      },
+      "fc", "2 x 3");
+}
+
+}  // namespace
+}  // namespace octet
