@@ -223,6 +223,7 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common) {
                             a);
     app->add_option("MxKxN", a->shape, "Rows, depth, output channels")->required();
     AddProblemOption(app, a, "zero-point", "Of the uint8 input (0)");
+    AddProblemOption(app, a, "multiplier", "Approximate multipliers to time, M+M+...");
     commands.push_back({app, [=, &common] {
                           return Run(*a, {WithOptions("linear " + a->shape, *a)}, common.json);
                         }});
@@ -232,7 +233,9 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common) {
     auto* app = AddOperator(bench, "conv2d", "A convolution with OC filters of KHxKW",
                             "  octet bench conv2d 1x512x64x64 512 3x3\n"
                             "  octet bench conv2d 1x3x224x224 64 7x7 --stride 2 --pad 3\n"
-                            "  octet bench conv2d 1x32x112x112 32 3x3 --pad 1 --groups 32",
+                            "  octet bench conv2d 1x32x112x112 32 3x3 --pad 1 --groups 32\n"
+                            "  octet bench conv2d 8x64x56x56 64 3x3 --pad 1 --multiplier "
+                            "hw:e3m4,d=3+v9:e3m4,d=3",
                             a);
     app->add_option("NxCxHxW", a->shape, "Input")->required();
     app->add_option("OC", a->out_channels, "Output channels")->required();
@@ -242,6 +245,7 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common) {
     AddProblemOption(app, a, "dilation", "D or DHxDW (1)");
     AddProblemOption(app, a, "groups", "Groups (1)");
     AddProblemOption(app, a, "zero-point", "Of the uint8 input (0)");
+    AddProblemOption(app, a, "multiplier", "Approximate multipliers to time, M+M+...");
     commands.push_back(
         {app, [=, &common] {
            return Run(

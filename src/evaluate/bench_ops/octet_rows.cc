@@ -294,6 +294,7 @@ std::vector<BenchRow> RowsOf(const DataPtr& data, bool peers) {
       rows = LayerNormRows(data);
       break;
   }
+  for (BenchRow& row : ApproxRows(data)) rows.push_back(std::move(row));
   if (peers) {
     for (BenchRow& row : OneDnnRows(data)) rows.push_back(std::move(row));
   }

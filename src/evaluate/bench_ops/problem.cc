@@ -102,9 +102,14 @@ void ParseLinear(Words& words, OperatorProblem& p) {
   p.width = mkn[0];
   p.conv.in_channels = mkn[1];
   p.conv.out_channels = mkn[2];
-  static constexpr const char* kOptions[] = {"zero-point"};
-  for (const auto& [key, value] : words.Options(kOptions))
-    p.conv.x_zero_point = ZeroPoint(words, value);
+  static constexpr const char* kOptions[] = {"zero-point", "multiplier"};
+  for (const auto& [key, value] : words.Options(kOptions)) {
+    if (key == "multiplier") {
+      p.multipliers = value;
+    } else {
+      p.conv.x_zero_point = ZeroPoint(words, value);
+    }
+  }
   p.text = "linear " + Join(mkn);
 }
 
@@ -131,10 +136,15 @@ void ParseConv(Words& words, OperatorProblem& p) {
   c.kernel_h = k[0];
   c.kernel_w = k[1];
   p.text = Cat("conv2d ", Join(x), " ", c.out_channels, " ", Join(k));
-  static constexpr const char* kOptions[] = {"stride", "pad", "dilation", "groups", "zero-point"};
+  static constexpr const char* kOptions[] = {"stride", "pad",        "dilation",
+                                             "groups", "zero-point", "multiplier"};
   for (const auto& [key, value] : words.Options(kOptions)) {
     if (key == "zero-point") {
       c.x_zero_point = ZeroPoint(words, value);
+      continue;
+    }
+    if (key == "multiplier") {
+      p.multipliers = value;
       continue;
     }
     auto v = words.Dims(value, 1, key == "groups" ? 1 : 2,
@@ -245,6 +255,7 @@ OperatorProblem ParseProblem(const std::string& text) {
   }
   const kernels::ConvProblem& c = p.conv;
   if (c.x_zero_point != 0) p.text += Cat(" zero-point=", c.x_zero_point);
+  if (!p.multipliers.empty()) p.text += " multiplier=" + p.multipliers;
   CheckElements(words, "input", {p.batch, c.in_channels, p.height, p.width});
   CheckElements(words, "output", {p.batch, c.out_channels, p.out_height(), p.out_width()});
   CheckElements(words, "weight",

@@ -7,7 +7,8 @@
 //                                    four dimensions
 //   layernorm MxN                    over rows of N
 //
-// linear and conv2d take zero-point=Z, of the uint8 input (0).
+// linear and conv2d take zero-point=Z, of the uint8 input (0), and multiplier=M+M+..., approximate
+// multipliers (octet/multipliers.h) to time beside them.
 #pragma once
 
 #include <string>
@@ -27,6 +28,7 @@ struct OperatorProblem {
   // dimensions. layernorm: an image of M x N and one channel.
   int64_t batch = 1, height = 1, width = 1;
   kernels::ConvProblem conv;  // without weights and epilogue
+  std::string multipliers;    // "hw:e3m4,d=3+v9:e3m4,d=3", or empty
 
   [[nodiscard]] int64_t out_height() const;
   [[nodiscard]] int64_t out_width() const;

@@ -32,6 +32,13 @@ TEST(OperatorProblem, ConvolutionTakesItsOptionsInAnyOrder) {
   EXPECT_EQ(p.conv.pad_right, 2);
 }
 
+TEST(OperatorProblem, MultipliersAreTextOfTheirOwn) {
+  const OperatorProblem p = ParseProblem("linear 7x33x65 multiplier=hw:e3m4,d=3+v9:e4m3");
+  EXPECT_EQ(p.multipliers, "hw:e3m4,d=3+v9:e4m3");
+  EXPECT_EQ(p.text, "linear 7x33x65 multiplier=hw:e3m4,d=3+v9:e4m3");
+  EXPECT_EQ(ParseProblem("conv2d 1x2x5x5 2 3x3 multiplier=hw:e3m4").multipliers, "hw:e3m4");
+}
+
 TEST(OperatorProblem, BmmIsALinearLayerForEachImage) {
   const OperatorProblem p = ParseProblem("bmm 12x128x64x32");
   EXPECT_EQ(p.text, "bmm 12x128x64x32");

@@ -39,6 +39,8 @@ using DataPtr = std::shared_ptr<const OperatorData>;
 [[nodiscard]] std::vector<BenchRow> ConvRows(const DataPtr& data);
 // Of linear: float32 rows times weights in eight bits.
 [[nodiscard]] std::vector<BenchRow> WeightOnlyRows(const DataPtr& data);
+// Of linear and conv2d: each of the problem's multipliers.
+[[nodiscard]] std::vector<BenchRow> ApproxRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> BmmRows(const DataPtr& data);
 [[nodiscard]] std::vector<BenchRow> QuantizeRows(const DataPtr& data);
 // Of quantize: float32 onto a format's grid and still float32.

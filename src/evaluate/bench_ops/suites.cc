@@ -87,6 +87,21 @@ constexpr std::string_view kGemm[] = {
     "linear 2048x1024x1024", "linear 197x768x3072",
 };
 
+#define OCTET_MULTIPLIERS \
+  " multiplier=hw:e3m4,d=3+hw:e4m3,d=3+hw:e2m5,d=3+v9:e3m4,d=3+v9:e4m3,d=3+v9:e2m5,d=3+hw:e5m2"
+// ResNet-18's layers under approximate multipliers, 8 images.
+constexpr std::string_view kApprox[] = {
+    "conv2d 8x3x224x224 64 7x7 stride=2 pad=3" OCTET_MULTIPLIERS,
+    "conv2d 8x64x56x56 64 3x3 pad=1" OCTET_MULTIPLIERS,
+    "conv2d 8x64x56x56 128 1x1 stride=2" OCTET_MULTIPLIERS,
+    "conv2d 8x128x28x28 128 3x3 pad=1" OCTET_MULTIPLIERS,
+    "conv2d 8x256x14x14 256 3x3 pad=1" OCTET_MULTIPLIERS,
+    "conv2d 8x512x7x7 512 3x3 pad=1" OCTET_MULTIPLIERS,
+    "conv2d 8x144x56x56 144 3x3 pad=1 groups=144" OCTET_MULTIPLIERS,
+    "linear 8x512x1000" OCTET_MULTIPLIERS,
+};
+#undef OCTET_MULTIPLIERS
+
 struct Suite {
   std::string_view name;
   std::span<const std::string_view> problems;
@@ -98,6 +113,7 @@ constexpr Suite kSuites[] = {
     {"mobilenet", kMobilenet},
     {"bert", kBert},
     {"gemm", kGemm},
+    {"approx", kApprox},
 };
 
 }  // namespace
