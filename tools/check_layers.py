@@ -41,8 +41,10 @@ PUBLIC_RANKS = {
     "formats.h": 1,
     "approx.h": 3,
     "kernels.h": 3,
+    "data.h": 4,
     "recipe.h": 4,
     "results.h": 4,
+    "sweep.h": 6,
 }
 
 # Folders that stand on the library as its users do.

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "octet/data.h"
 #include "octet/error.h"
 #include "octet/recipe.h"
 #include "octet/results.h"
@@ -45,18 +46,6 @@ class Model {
   std::shared_ptr<const Graph> graph_;
   std::string origin_;
   std::string hash_;
-};
-
-// Where samples come from and how they become inputs (docs/data.md). Empty strings: as the preset
-// has it.
-struct DataOptions {
-  std::string path;
-  std::string preset;  // none | unit | imagenet-torch | imagenet-tf
-  std::string resize, crop, mean, std, scale, order, layout;
-  std::string labels;        // integer .npy of one label per sample
-  int64_t skip = 0;          // samples left out at the beginning
-  int64_t samples = -1;      // how many are taken; -1: all
-  bool allow_noise = false;  // calibrate on images of noise, which is refused otherwise
 };
 
 struct RunOptions {
@@ -129,9 +118,9 @@ struct BenchOptions : RunOptions {
 
 // Times one operator on random data, ours in every number format and the peers that are linked in.
 // `problem`: "linear MxKxN", "conv2d NxCxHxW OC KHxKW [stride=S pad=P dilation=D groups=G]",
-// "bmm BxMxKxN", "quantize NxCxHxW", "layernorm MxN"; the first two take "zero-point=Z" of the input. Numbers of
-// two dimensions are written 2 or 2x1. Throws kCheckFailed where a result is wrong: then nothing is
-// timed.
+// "bmm BxMxKxN", "quantize NxCxHxW", "layernorm MxN"; the first two take "zero-point=Z" of the
+// input. Numbers of two dimensions are written 2 or 2x1. Throws kCheckFailed where a result is
+// wrong: then nothing is timed.
 struct OperatorBenchOptions {
   std::vector<int> threads = {0};  // one table each; 0: all cores
   double seconds = 0.2;            // per row

@@ -9,5 +9,7 @@ namespace octet {
 
 [[nodiscard]] Preprocess PreprocessOf(const DataOptions& options);
 [[nodiscard]] Dataset OpenData(const Graph& graph, const DataOptions& options);
+// Share of the multiply-adds that lowering turns into INT8 operators.
+[[nodiscard]] double Int8MacFraction(const Graph& quantized);
 
 }  // namespace octet

@@ -20,20 +20,6 @@ std::map<std::string, std::string> IdentityOf(const Model& model, const DataOpti
           {"isa", std::string(IsaName(ActiveIsa()))}};
 }
 
-double Int8MacFraction(const Graph& quantized) {
-  const InspectResult inspected = Inspect(Model(std::make_shared<const Graph>(quantized)));
-  Graph lowered = quantized;
-  const LoweringReport report = Lower(lowered, Evaluator());
-  int64_t kept = 0;
-  for (const auto& k : report.kept) {
-    for (const auto& layer : inspected.layers) {
-      if (layer.node == k.node) kept += layer.macs;
-    }
-  }
-  return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs)
-                            : 0.0;
-}
-
 void CheckStages(const StageWriter& stages) {
   static const std::vector<std::string> known = {"fold", "equalize", "smooth", "quantize", "lower"};
   for (const auto& [name, path] : stages) {
@@ -51,6 +37,20 @@ void WriteStage(const StageWriter& stages, const std::string& stage, const Graph
 }
 
 }  // namespace
+
+double Int8MacFraction(const Graph& quantized) {
+  const InspectResult inspected = Inspect(Model(std::make_shared<const Graph>(quantized)));
+  Graph lowered = quantized;
+  const LoweringReport report = Lower(lowered, Evaluator());
+  int64_t kept = 0;
+  for (const auto& k : report.kept) {
+    for (const auto& layer : inspected.layers) {
+      if (layer.node == k.node) kept += layer.macs;
+    }
+  }
+  return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs)
+                            : 0.0;
+}
 
 CalibrateResult Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
                           const std::string& output, int64_t batch, const RunOptions& options) {

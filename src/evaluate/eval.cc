@@ -73,6 +73,20 @@ std::vector<MetricInfo> ChooseMetrics(const EvalRequest& request, const Dataset&
 
 }  // namespace
 
+ReferenceOutputs RunReference(const Graph& reference, const Dataset& data, int threads,
+                              const Progress& progress) {
+  RequireSamples(data, "evaluate");
+  const ThreadScope scope(threads);
+  const Judged judged(reference, data, "the float model");
+  ReferenceOutputs result{std::vector<Tensor>(static_cast<size_t>(data.size())), judged.output};
+  ProgressMeter meter(progress, "float model", data.size());
+  ParallelForEach(data.size(), [&](int64_t i) {
+    result.outputs[static_cast<size_t>(i)] = judged.Run(data.Load(i));
+    meter.Step();
+  });
+  return result;
+}
+
 EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Dataset& data,
                           const EvalRequest& request) {
   const auto start = std::chrono::steady_clock::now();
@@ -80,13 +94,17 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
   RequireSamples(data, "evaluate");
   const ThreadScope threads(request.threads);
   const Judged judged(model, data, "the model");
+  const bool has_reference = reference != nullptr || request.outputs != nullptr;
+  if (request.outputs != nullptr) {
+    OCTET_INVARIANT(reference == nullptr &&
+                    request.outputs->outputs.size() == static_cast<size_t>(data.size()));
+  }
   std::optional<Judged> against;
   if (reference != nullptr) against.emplace(*reference, data, "the float model");
 
   // The first sample tells the shape of the output, before all the others are run for nothing.
   const Shape shape = judged.Run(data.Load(0)).shape();
-  const auto metrics =
-      ChooseMetrics(request, data, reference != nullptr, shape, judged.output.name);
+  const auto metrics = ChooseMetrics(request, data, has_reference, shape, judged.output.name);
   bool use_labels = false;
   for (const MetricInfo& m : metrics) use_labels = use_labels || m.needs_labels;
   if (use_labels) data.CheckLabels(ClassesOf(shape));
@@ -97,7 +115,11 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
     const Sample sample = data.Load(i);
     const Tensor y = judged.Run(sample);
     const auto label = use_labels ? sample.label : std::nullopt;
-    if (against) {
+    if (request.outputs != nullptr) {
+      const TensorView view = request.outputs->outputs[static_cast<size_t>(i)].view();
+      scores[static_cast<size_t>(i)] =
+          ScoreSample(y.view(), judged.output, &view, request.outputs->info, label, sample.name);
+    } else if (against) {
       const Tensor r = against->Run(sample);
       const TensorView view = r.view();
       scores[static_cast<size_t>(i)] =
@@ -112,7 +134,7 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
   EvalResult result;
   result.samples = data.size();
   result.has_labels = data.has_labels();
-  result.has_reference = reference != nullptr;
+  result.has_reference = has_reference;
   for (const MetricInfo& m : metrics)
     result.metrics[std::string(m.name)] = Summarize(m.metric, scores);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -41,9 +41,16 @@ TEST(Eval, IdenticalModelsAgreeAndThreadsDoNotMatter) {
   const EvalResult b = EvaluateGraphs(other, &g, data, {{}, 2, {}});
   EXPECT_GT(a.metrics.at("kl").value, 0.0);
   EXPECT_LT(a.metrics.at("kl").lo, a.metrics.at("kl").value);
+  const ReferenceOutputs outputs = RunReference(g, data, 2);
+  EvalRequest kept;
+  kept.threads = 1;
+  kept.outputs = &outputs;
+  const EvalResult c = EvaluateGraphs(other, nullptr, data, kept);
+  EXPECT_EQ(c.metrics.size(), a.metrics.size());
   for (const auto& [name, interval] : a.metrics) {
     EXPECT_EQ(interval.value, b.metrics.at(name).value) << name;
     EXPECT_EQ(interval.lo, b.metrics.at(name).lo) << name;
+    EXPECT_EQ(interval.value, c.metrics.at(name).value) << name;
   }
 }
 

@@ -97,6 +97,28 @@ std::optional<int64_t> Dataset::LabelOf(int64_t i) const {
 }
 
 Sample Dataset::Load(int64_t i) const {
+  if (kept_ == nullptr) return Read(i);
+  const Sample& kept = kept_->at(static_cast<size_t>(begin_ + i - kept_begin_));
+  Sample sample{.name = kept.name, .inputs = {}, .label = kept.label};
+  for (const Tensor& t : kept.inputs)
+    sample.inputs.push_back(Tensor::Borrow(t.dtype(), t.shape(), t.raw(), kept_));
+  return sample;
+}
+
+Dataset Dataset::InMemory(int64_t max_bytes) const {
+  if (count_ == 0) return *this;
+  int64_t bytes = 0;
+  for (const Tensor& t : Read(0).inputs) bytes += t.bytes();
+  if (bytes > max_bytes / count_) return *this;
+  auto samples = std::make_shared<std::vector<Sample>>(static_cast<size_t>(count_));
+  ParallelForEach(count_, [&](int64_t i) { (*samples)[static_cast<size_t>(i)] = Read(i); });
+  Dataset kept = *this;
+  kept.kept_ = std::move(samples);
+  kept.kept_begin_ = begin_;
+  return kept;
+}
+
+Sample Dataset::Read(int64_t i) const {
   Sample sample{.name = NameOf(i), .inputs = {}, .label = LabelOf(i)};
   const auto& inputs = source_->inputs;
   const auto& preprocess = source_->preprocess;

@@ -76,6 +76,10 @@ class Dataset {
   // not as many.
   [[nodiscard]] Dataset Select(int64_t begin, int64_t count) const;
 
+  // The same samples, loaded now and kept, for who reads them again and again. Samples of more than
+  // `max_bytes` together are not kept.
+  [[nodiscard]] Dataset InMemory(int64_t max_bytes) const;
+
   // Throws kBadData naming the first sample whose label is not below `classes`, or where there are
   // no labels.
   void CheckLabels(int64_t classes) const;
@@ -84,7 +88,11 @@ class Dataset {
   [[nodiscard]] std::string ContentHash() const;
 
  private:
+  [[nodiscard]] Sample Read(int64_t i) const;
+
   std::shared_ptr<const DatasetSource> source_;
+  std::shared_ptr<const std::vector<Sample>> kept_;  // of InMemory: from kept_begin_ on; or null
+  int64_t kept_begin_ = 0;
   int64_t begin_ = 0;
   int64_t count_ = 0;
 };

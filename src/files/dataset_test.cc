@@ -335,6 +335,29 @@ TEST(Dataset, SelectAndHash) {
   EXPECT_NE(Open(folder / "t.npy").ContentHash(), before);
 }
 
+TEST(Dataset, InMemoryGivesTheSameSamples) {
+  const TestFolder folder;
+  WriteNpy(folder / "t.npy", Rows(5).view());
+  const Dataset data = Open(folder / "t.npy").Select(1, 3);
+  const Dataset kept = data.InMemory(int64_t{1} << 20);
+  const Dataset part = kept.Select(1, 2);
+  EXPECT_EQ(kept.ContentHash(), data.ContentHash());
+  for (int64_t i = 0; i < 2; ++i) {
+    const Sample a = data.Load(i + 1);
+    const Sample b = part.Load(i);
+    EXPECT_EQ(a.name, b.name);
+    ASSERT_EQ(a.inputs[0].elements(), b.inputs[0].elements());
+    for (int64_t e = 0; e < a.inputs[0].elements(); ++e) {
+      EXPECT_EQ(a.inputs[0].data<float>()[static_cast<size_t>(e)],
+                b.inputs[0].data<float>()[static_cast<size_t>(e)]);
+    }
+  }
+  // Kept samples are lent, not copied; those that are too large are read anew.
+  EXPECT_EQ(part.Load(0).inputs[0].raw(), part.Load(0).inputs[0].raw());
+  const Dataset large = data.InMemory(1);
+  EXPECT_NE(large.Load(0).inputs[0].raw(), kept.Load(0).inputs[0].raw());
+}
+
 TEST(Dataset, HashKnowsNamesLabelsAndBytes) {
   const TestFolder folder;
   folder.Write("a.png", Picture(1));
