@@ -25,7 +25,8 @@ enum ApproxMode : int32_t {
 //
 // Digits (layouts of vector kernels): a product is sum over planes p of d_p (2h + 1)^p, digits in
 // [-h, h]; a row is `planes` tables of int8 digits, entries each; sums are int32 (planes, 256).
-// h is 127, 63, 31 or 15, so that 1, 2, 4 or 8 digits add up in a byte.
+// h is 127, 63, 31 or 15, so that 1, 2, 4 or 8 digits add up in a byte. In kApproxDifferences,
+// sixteens of a plane are stored less the sixteen before, modulo 256, but the first of each 128.
 // Integers (the portable layout): a row is 256 products of int32, or int64 where `wide`; sums are
 // int64 (256).
 struct ApproxRowsArgs {

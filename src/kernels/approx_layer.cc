@@ -33,6 +33,14 @@ double RoundSum(double value, const SumRounding& r, double largest_rounded) {
   return std::bit_cast<double>(bits >> drop << drop);
 }
 
+// Digits of kApproxDigits to those of kApproxDifferences.
+void TakeDifferences(uint8_t* plane, int64_t entries) {
+  uint8_t digits[256];
+  std::copy_n(plane, entries, digits);
+  for (int64_t i = 0; i < entries; ++i)
+    if (i % 128 >= 16) plane[i] = static_cast<uint8_t>(digits[i] - digits[i - 16]);
+}
+
 double RoundLargest(const SumRounding& r) {
   const double step = std::exp2(std::max(std::ilogb(r.largest) - r.mantissa_bits, 0));
   return std::nearbyint(r.largest / step) * step;
@@ -62,7 +70,7 @@ ApproxLayer::ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k,
           each_add_rows_.push_back(static_cast<double>(table[x * 256 + w]));
     return;
   }
-  if (kernel_->layout == Layout::kApproxDigits) {
+  if (kernel_->layout != Layout::kApproxIntegers) {
     ChooseDigits(reach, multiply.x_bits);
     PackDigits(multiply);
   } else {
@@ -184,6 +192,8 @@ void ApproxLayer::PackDigits(const ApproxMultiply& m) {
         }
         OCTET_INVARIANT(value == 0);
       }
+      if (kernel_->layout != Layout::kApproxDifferences) continue;
+      for (int32_t p = 0; p < planes_; ++p) TakeDifferences(row + p * entries, entries);
     }
 }
 
@@ -222,7 +232,7 @@ void ApproxLayer::Store(const Sum* sums, int64_t channel, int64_t lanes, float* 
 }
 
 void ApproxLayer::Finish(const void* sums, int64_t channel, int64_t lanes, float* y) const {
-  if (kernel_->layout != Layout::kApproxDigits)
+  if (kernel_->layout == Layout::kApproxIntegers)
     return Store(static_cast<const int64_t*>(sums), channel, lanes, y);
   const auto* digits = static_cast<const int32_t*>(sums);
   const int32_t radix = 2 * half_ + 1;
@@ -287,7 +297,7 @@ void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_
   args.planes = planes_;
   args.half = half_;
   args.wide = wide_;
-  const int64_t sum_bytes = kernel_->layout == Layout::kApproxDigits ? planes_ * 4 : 8;
+  const int64_t sum_bytes = kernel_->layout == Layout::kApproxIntegers ? 8 : planes_ * 4;
   args.sums_stride = sum_bytes * kApproxLanes;
   for (int64_t c = n0; c < n1; c += kChannels) {
     args.n = std::min(kChannels, n1 - c);

@@ -54,6 +54,7 @@ enum class Layout {
   kDepthwise3x3,
   kDepthwise3x3Tiled,
   kApproxDigits,
+  kApproxDifferences,
   kApproxIntegers,
 };
 
