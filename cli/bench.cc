@@ -3,6 +3,13 @@
 #include "command.h"
 
 namespace octet::cli {
+namespace {
+
+std::string MiB(int64_t bytes) {
+  return fmt::format("{:.2f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+}  // namespace
 
 Json ToJson(const BenchResult& r) {
   Json rows = Json::array();
@@ -25,6 +32,9 @@ Json ToJson(const BenchResult& r) {
                     {"gops", Number(row.gops)},
                     {"peak_fraction", Number(row.peak_fraction)},
                     {"load_s", row.load_s},
+                    {"packed_bytes", row.packed_bytes},
+                    {"constant_bytes", row.constant_bytes},
+                    {"activation_bytes", row.activation_bytes},
                     {"steps", steps}});
   }
   return {{"cpu", r.cpu},
@@ -43,11 +53,13 @@ void PrintBench(const BenchResult& r) {
   fmt::print("{}, {}, {} thread{}; peaks measured now: {:.0f} G int8-op/s ({}), {:.0f} GFLOP/s\n",
              r.cpu, r.isa, r.threads, r.threads == 1 ? "" : "s", r.int8_peak_gops,
              r.int8_peak_instruction, r.float_peak_gops);
-  Table table({"", "median", "+- MAD", "best", "GOP/s", "of peak", "runs", "load"});
+  Table table({"", "median", "+- MAD", "best", "GOP/s", "of peak", "runs", "load and pack",
+               "weights", "activations"});
   for (const auto& row : r.rows) {
     table.Add({row.name, Seconds(row.median_s), Seconds(row.mad_s), Seconds(row.best_s),
                fmt::format("{:.0f}", row.gops), fmt::format("{:.0f} %", 100 * row.peak_fraction),
-               fmt::format("{}", row.runs), Seconds(row.load_s)});
+               fmt::format("{}", row.runs), Seconds(row.load_s),
+               MiB(row.packed_bytes + row.constant_bytes), MiB(row.activation_bytes)});
   }
   table.Print();
   for (const auto& row : r.rows) {

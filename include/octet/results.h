@@ -160,6 +160,9 @@ struct BenchResult {
     double gops = 0;           // 2 x multiply-adds / median
     double peak_fraction = 0;  // of the peak measured in this run
     double load_s = 0;         // plan and pack
+    int64_t packed_bytes = 0;      // weights as kernels keep them
+    int64_t constant_bytes = 0;    // other constants that are read in a run
+    int64_t activation_bytes = 0;  // of one run at a time: activations and scratch
     std::vector<Step> steps;   // where asked for
   };
   std::vector<Row> rows;

@@ -2,7 +2,7 @@
 
 #include <omp.h>
 
-#include <algorithm>
+#include <chrono>
 
 #include "base/parallel.h"
 
@@ -13,7 +13,17 @@ constexpr uint32_t kMostPieces = 1 << 10;
 // Looks at a word, some 50 ns each, before a thread sleeps.
 constexpr int kSpins = 4000;
 
+// A sleeping thread takes 50 us to wake, some loops' time.
+constexpr int kMostTrust = 24;
+constexpr int64_t kProbeNanoseconds = 200'000;
+
 thread_local bool inside = false;
+
+int64_t Now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 void Pause() {
 #if defined(__x86_64__)
@@ -31,6 +41,8 @@ Crew& Crew::Get() {
   static Crew crew;
   return crew;
 }
+
+Crew::Crew() : trust_(kMostTrust) {}
 
 Crew::~Crew() {
   stop_ = true;
@@ -56,16 +68,24 @@ void Crew::Work(int spins) {
   }
 }
 
-void Crew::Claim() {
+uint32_t Crew::Claim() {
+  uint32_t claimed = 0;
   uint32_t word = word_.load();
   while ((word & 0xffffU) < word >> 16U) {
     if (!word_.compare_exchange_weak(word, word + 1)) continue;
+    ++claimed;
     (*piece_)(static_cast<int>(word & 0xffffU));
     const uint32_t pieces = word >> 16U;
     // The loop is not over before this piece is counted: `word` is still about it.
     if (done_.fetch_add(1) + 1 == pieces) done_.notify_one();
     word = word_.load();
   }
+  return claimed;
+}
+
+bool Crew::Worthwhile() {
+  return trust_.load(std::memory_order_relaxed) > 0 ||
+         Now() - last_posted_.load(std::memory_order_relaxed) > kProbeNanoseconds;
 }
 
 bool Crew::TryRun(int count, const std::function<void(int)>& piece) {
@@ -86,9 +106,18 @@ bool Crew::TryRun(int count, const std::function<void(int)>& piece) {
   const int library_threads = omp_get_max_threads();
   omp_set_num_threads(1);
   inside = true;
-  Claim();
+  const bool alone = Claim() == pieces;
   inside = false;
   omp_set_num_threads(library_threads);
+  const int trust = trust_.load(std::memory_order_relaxed);
+  if (!alone) {
+    trust_.store(kMostTrust, std::memory_order_relaxed);
+  } else if (trust > 1) {
+    trust_.store(trust - 1, std::memory_order_relaxed);
+  } else {
+    trust_.store(0, std::memory_order_relaxed);
+    last_posted_.store(Now(), std::memory_order_relaxed);
+  }
 
   uint32_t done = done_.load();
   for (int i = 0; done != pieces && i < spins; ++i) {

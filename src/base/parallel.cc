@@ -52,7 +52,7 @@ void ParallelFor(int64_t n, int64_t grain, const std::function<void(int64_t, int
   if (n <= 0) return;
   const int64_t by_grain = std::max<int64_t>(1, n / std::max<int64_t>(1, grain));
   const int pieces = static_cast<int>(std::min<int64_t>(MaxThreads(), by_grain));
-  if (pieces <= 1) {
+  if (pieces <= 1 || (team == Team::kCrew && !Crew::Get().Worthwhile())) {
     body(0, n);
     return;
   }

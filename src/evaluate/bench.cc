@@ -92,6 +92,8 @@ class Contestant {
     executor_.emplace(graph, ExecutorOptions{{}, explain});
     steps_ = executor_->Explain(shapes_);
     load_s_ = SecondsSince(start);
+    constant_bytes_ = executor_->ConstantBytes(shapes_);
+    activation_bytes_ = executor_->ActivationBytes(shapes_);
   }
 
   std::vector<Tensor> Run() const { return executor_->Run(inputs_); }
@@ -107,6 +109,9 @@ class Contestant {
     const double int8 = std::max(peak.int8_gops, peak.amx_gops);
     row.peak_fraction = row.gops / (name_ == "int8" ? int8 : peak.float_gops);
     row.load_s = load_s_;
+    for (const StepInfo& s : steps_) row.packed_bytes += s.packed_bytes;
+    row.constant_bytes = constant_bytes_;
+    row.activation_bytes = activation_bytes_;
     return row;
   }
 
@@ -134,6 +139,7 @@ class Contestant {
   std::optional<Executor> executor_;
   std::vector<StepInfo> steps_;
   double load_s_ = 0;
+  int64_t constant_bytes_ = 0, activation_bytes_ = 0;
 };
 
 // Largest difference of any output, over the range of the first graph's.

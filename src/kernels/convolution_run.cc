@@ -9,9 +9,10 @@
 namespace octet::kernels {
 namespace {
 
-// Multiply-adds worth a second thread: about 5 us of one core at full rate; a fork and join costs 2
-// to 5 us.
-constexpr int64_t kGrainMacs = 1'500'000;
+// Multiply-adds worth a second thread: some 8 us of one core, beside a fork and join of 1 to 2 us.
+constexpr int64_t kGrainMacs = 2'000'000;
+constexpr int64_t kTileGrainMacs = 4'000'000;  // of tiles
+constexpr int64_t kDepthwiseGrainMacs = 350'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
 constexpr int64_t kWeightBlockBytes = 768 << 10;
 constexpr int64_t kRowBlockBytes = 128 << 10;
@@ -285,7 +286,8 @@ void Convolution::RunDense(const Images& images) const {
   const int64_t n = p.out_channels / p.groups;
   const int64_t macs = pixels * p.out_channels * taps_ * kc_;
   const int64_t panels = CeilDiv(n, kPanel);
-  const int64_t threads = std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, macs / kGrainMacs));
+  const int64_t grain = kernel_->isa == Isa::kAmxInt8 ? kTileGrainMacs : kGrainMacs;
+  const int64_t threads = std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, macs / grain));
 
   // Split the axis that divides more evenly; where both do, the one whose operand is larger, so
   // that each core keeps its share of it in its own L2.
@@ -335,24 +337,24 @@ void Convolution::RunDepthwise(const Images& im) const {
   const int64_t in_image = im.height * im.width * p.in_channels;
   const int64_t out_image = out_height * args.out_width * p.out_channels;
   const int64_t out_bytes = OutputBytes(args.epilogue);
-  // Pairs of rows are the unit: the 3x3 kernel makes two at a time. A depthwise tap costs about ten
-  // dense ones.
+  // Pairs of rows are the unit: the 3x3 kernel makes two at a time.
   const int64_t pairs = CeilDiv(out_height, 2);
   const int64_t macs = 2 * args.out_width * p.out_channels * p.kernel_h * p.kernel_w;
-  ParallelFor(im.batch * pairs, CeilDiv(kGrainMacs / 10, macs), [&](int64_t begin, int64_t end) {
-    DepthwiseArgs piece = args;
-    for (int64_t i = begin; i < end;) {
-      const int64_t image = i / pairs;
-      const int64_t last = std::min(end, (image + 1) * pairs);
-      piece.x = im.x + image * in_image;
-      piece.y = im.y + image * out_image * out_bytes;
-      piece.r = im.r == nullptr ? nullptr : im.r + image * out_image;
-      piece.oy_begin = (i - image * pairs) * 2;
-      piece.oy_end = std::min(out_height, (last - image * pairs) * 2);
-      Call(*kernel_, piece);
-      i = last;
-    }
-  });
+  ParallelFor(im.batch * pairs, CeilDiv(kDepthwiseGrainMacs, macs),
+              [&](int64_t begin, int64_t end) {
+                DepthwiseArgs piece = args;
+                for (int64_t i = begin; i < end;) {
+                  const int64_t image = i / pairs;
+                  const int64_t last = std::min(end, (image + 1) * pairs);
+                  piece.x = im.x + image * in_image;
+                  piece.y = im.y + image * out_image * out_bytes;
+                  piece.r = im.r == nullptr ? nullptr : im.r + image * out_image;
+                  piece.oy_begin = (i - image * pairs) * 2;
+                  piece.oy_end = std::min(out_height, (last - image * pairs) * 2);
+                  Call(*kernel_, piece);
+                  i = last;
+                }
+              });
 }
 
 void Convolution::RunOnGrid(const Images& images, Grid grid) const {

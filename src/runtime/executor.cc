@@ -39,6 +39,10 @@ void RefuseUnsupported(const Graph& graph) {
   }
 }
 
+// Folded constants above this size (dequantized weights) are made again for another plan rather
+// than kept beside what the steps have packed.
+constexpr int64_t kKeptFoldedBytes = 64 << 10;
+
 // Constants, and whatever nodes compute from constants alone; by ValueId.
 std::vector<ConstantPtr> FoldConstants(const Graph& graph) {
   std::vector<ConstantPtr> known(graph.value_count());
@@ -70,10 +74,12 @@ using PlanKey = std::vector<int64_t>;
 struct Executor::Impl {
   Graph graph;
   ExecutorOptions options;
-  std::vector<ConstantPtr> known;
+  // What is known before anything runs, for plans to come; large folded values may be dropped from
+  // it. Snapshots stay whole.
+  using Known = std::shared_ptr<const std::vector<ConstantPtr>>;
+  mutable Known known;
+  mutable bool known_is_whole = true;
   mutable std::mutex mutex;
-  mutable std::list<std::pair<PlanKey, std::shared_ptr<const Plan>>>
-      plans;  // most recently used first
 
   // A value at a boundary between parts of the graph: the caller's input, or what an earlier part
   // returned.
@@ -91,7 +97,7 @@ struct Executor::Impl {
     const std::set<ValueId> kept(options.taps.begin(), options.taps.end());
     FuseDynamic(graph, kept);
     FuseFloat(graph, kept);
-    known = FoldConstants(graph);
+    known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph));
   }
 
   void CheckInput(size_t i, DType dtype, const Shape& shape) const {
@@ -111,10 +117,16 @@ struct Executor::Impl {
     }
   }
 
-  std::shared_ptr<const Plan> GetPlan(const Available& available, bool first_part) const {
+  // A plan, and what was known when it was made.
+  struct Made {
+    std::shared_ptr<const Plan> plan;
+    Known known;  // null where no nodes were left over
+  };
+  mutable std::list<std::pair<PlanKey, Made>> plans;  // most recently used first
+
+  Made GetPlan(const Available& available, bool first_part) const {
     PlanRequest request;
     request.graph = &graph;
-    request.known = &known;
     request.wanted = graph.outputs;
     request.taps = {options.taps.begin(), options.taps.end()};
     request.tap_sources = first_part;
@@ -133,27 +145,51 @@ struct Executor::Impl {
     for (auto it = plans.begin(); it != plans.end(); ++it) {
       if (it->first != key) continue;
       plans.splice(plans.begin(), plans, it);
-      return it->second;
+      return plans.front().second;
     }
     // Library kernels are made for a number of threads: the one they will run with.
     const ThreadScope scope(MaxThreads());
-    plans.emplace_front(key, MakePlan(request));
+    if (!known_is_whole) {
+      known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph));
+      known_is_whole = true;
+    }
+    request.known = known.get();
+    Made made{MakePlan(request), nullptr};
+    if (made.plan->left().empty()) {
+      DropLargeFolded();
+    } else {
+      made.known = known;
+    }
+    plans.emplace_front(key, std::move(made));
     if (plans.size() > kMaxPlans) plans.pop_back();
     return plans.front().second;
   }
 
+  void DropLargeFolded() const {
+    std::vector<ConstantPtr> kept = *known;
+    for (size_t i = 0; i < kept.size(); ++i) {
+      const bool folded = graph.value(static_cast<ValueId>(i)).constant == nullptr;
+      if (!folded || !kept[i] || kept[i]->view().bytes() <= kKeptFoldedBytes) continue;
+      kept[i].reset();
+      known_is_whole = false;
+    }
+    known = std::make_shared<const std::vector<ConstantPtr>>(std::move(kept));
+  }
+
+  // For inputs of these shapes.
+  std::shared_ptr<const Plan> PlanFor(std::span<const Shape> input_shapes) const;
   std::vector<Tensor> Run(std::span<const TensorView> inputs, const Tap& tap,
                           std::vector<double>* seconds) const;
-  void RunLeft(const Plan& plan, Available& available, std::vector<Tensor>& owned,
+  void RunLeft(const Made& made, Available& available, std::vector<Tensor>& owned,
                const Tap& tap) const;
 };
 
 // Evaluates those nodes that a plan had to leave because their output shape depends on data, and
 // whose inputs are here now.
-void Executor::Impl::RunLeft(const Plan& plan, Available& available, std::vector<Tensor>& owned,
+void Executor::Impl::RunLeft(const Made& made, Available& available, std::vector<Tensor>& owned,
                              const Tap& tap) const {
   bool progress = false;
-  for (NodeId id : plan.left()) {
+  for (NodeId id : made.plan->left()) {
     const Node& node = graph.node(id);
     std::vector<Tensor> views;
     std::vector<const Tensor*> inputs;
@@ -164,7 +200,7 @@ void Executor::Impl::RunLeft(const Plan& plan, Available& available, std::vector
         inputs.push_back(nullptr);
         continue;
       }
-      if (const ConstantPtr& constant = known[static_cast<size_t>(v)]) {
+      if (const ConstantPtr& constant = (*made.known)[static_cast<size_t>(v)]) {
         inputs.push_back(constant.get());
         continue;
       }
@@ -204,7 +240,8 @@ std::vector<Tensor> Executor::Impl::Run(std::span<const TensorView> inputs, cons
   owned.reserve(
       graph.value_count());  // views stay valid: a Tensor's memory does not move, nor do these
   for (bool first_part = true;; first_part = false) {
-    const std::shared_ptr<const Plan> plan = GetPlan(available, first_part);
+    const Made made = GetPlan(available, first_part);
+    const Plan* plan = made.plan.get();
     std::vector<TensorView> sources;
     sources.reserve(available.size());
     for (const auto& [id, view] : available) sources.push_back(view);
@@ -218,7 +255,7 @@ std::vector<Tensor> Executor::Impl::Run(std::span<const TensorView> inputs, cons
       owned.push_back(std::move(results[i]));
       available[plan->returned()[i]] = owned.back().view();
     }
-    RunLeft(*plan, available, owned, tap);
+    RunLeft(made, available, owned, tap);
   }
 }
 
@@ -234,19 +271,30 @@ std::vector<Tensor> Executor::Run(std::span<const TensorView> inputs, const Tap&
   return impl_->Run(inputs, tap, nullptr);
 }
 
-std::vector<StepInfo> Executor::Explain(std::span<const Shape> input_shapes) const {
-  const Graph& graph = impl_->graph;
+std::shared_ptr<const Plan> Executor::Impl::PlanFor(std::span<const Shape> input_shapes) const {
   if (input_shapes.size() != graph.inputs.size()) {
     Fail(ErrorCode::kInvalidArgument, "explain: got ", input_shapes.size(),
          " input shapes, expected ", graph.inputs.size());
   }
-  Impl::Available available;
+  Available available;
   for (size_t i = 0; i < input_shapes.size(); ++i) {
     const DType dtype = graph.value(graph.inputs[i]).type.dtype;
-    impl_->CheckInput(i, dtype, input_shapes[i]);
+    CheckInput(i, dtype, input_shapes[i]);
     available[graph.inputs[i]] = {dtype, input_shapes[i], nullptr};
   }
-  return impl_->GetPlan(available, true)->Explain();
+  return GetPlan(available, true).plan;
+}
+
+std::vector<StepInfo> Executor::Explain(std::span<const Shape> input_shapes) const {
+  return impl_->PlanFor(input_shapes)->Explain();
+}
+
+int64_t Executor::ActivationBytes(std::span<const Shape> input_shapes) const {
+  return impl_->PlanFor(input_shapes)->arena_bytes();
+}
+
+int64_t Executor::ConstantBytes(std::span<const Shape> input_shapes) const {
+  return impl_->PlanFor(input_shapes)->constant_bytes();
 }
 
 std::vector<double> Executor::Profile(std::span<const TensorView> inputs) const {

@@ -24,11 +24,12 @@ struct ExecutorOptions {
 
 // What one step of a plan is, for --explain, bench and memory reports.
 struct StepInfo {
-  std::string node;    // name of the graph node (the last of a fused group)
-  std::string op;      // "Conv+Clip", "octet.QConv", "reorder"
-  std::string kernel;  // implementation: "onednn:brgconv:avx512_core", "octet_conv_..."
-  std::string shape;   // of the first output
-  int64_t macs = 0;    // multiply-adds
+  std::string node;          // name of the graph node (the last of a fused group)
+  std::string op;            // "Conv+Clip", "octet.QConv", "reorder"
+  std::string kernel;        // implementation: "onednn:brgconv:avx512_core", "octet_conv_..."
+  std::string shape;         // of the first output
+  int64_t macs = 0;          // multiply-adds
+  int64_t packed_bytes = 0;  // of weights as the kernel keeps them
   std::vector<std::string> refused;  // "kernel: reason"
 };
 
@@ -51,6 +52,10 @@ class Executor {
 
   // The steps for these input shapes; makes the plan.
   [[nodiscard]] std::vector<StepInfo> Explain(std::span<const Shape> input_shapes) const;
+  // Memory of one run's activations and scratch, for these input shapes; makes the plan.
+  [[nodiscard]] int64_t ActivationBytes(std::span<const Shape> input_shapes) const;
+  // Memory of constants that steps read as they are, or that folding made and are kept.
+  [[nodiscard]] int64_t ConstantBytes(std::span<const Shape> input_shapes) const;
   // Seconds per step of one run, in the order of Explain(): for the benchmark's breakdown.
   [[nodiscard]] std::vector<double> Profile(std::span<const TensorView> inputs) const;
 

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <set>
 
 #include "base/error.h"
 
@@ -152,6 +153,15 @@ std::vector<Tensor> Plan::Run(std::span<const TensorView> sources,
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(context));
   return results;
+}
+
+int64_t Plan::constant_bytes() const {
+  std::set<const Tensor*> seen;
+  int64_t bytes = 0;
+  for (const Buffer& b : parts_.buffers) {
+    if (b.constant && seen.insert(b.constant.get()).second) bytes += b.constant->view().bytes();
+  }
+  return bytes;
 }
 
 std::vector<StepInfo> Plan::Explain() const {

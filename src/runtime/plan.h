@@ -78,6 +78,8 @@ class Plan {
   [[nodiscard]] const std::vector<ValueId>& returned() const { return parts_.returned; }
   [[nodiscard]] bool returns(size_t i) const { return parts_.outputs[i] >= 0; }
   [[nodiscard]] int64_t arena_bytes() const { return parts_.arena_bytes; }
+  // Of constants that are read at run time, each counted once.
+  [[nodiscard]] int64_t constant_bytes() const;
 
  private:
   struct Context;

@@ -289,8 +289,9 @@ void Builder::EmitGroup(NodeId first, const FusedGroup* group) {
     if (r.followers[i].kind == Follower::Kind::kAdd) ++reads;
   }
   for (size_t i = 0; i < reads; ++i) {
-    p.inputs.push_back(inputs[i] == kNoValue ? -1
-                                             : BufferOf(inputs[i], step.input_layouts[i], false));
+    const bool taken = i < 32 && (step.taken >> i & 1U) != 0 && r.inputs[i].constant != nullptr;
+    p.inputs.push_back(
+        inputs[i] == kNoValue || taken ? -1 : BufferOf(inputs[i], step.input_layouts[i], false));
   }
   std::vector<ValueId> outputs = node.outputs;
   if (step.fused > 0) outputs[0] = graph_.node(last).outputs[0];

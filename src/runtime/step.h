@@ -89,8 +89,11 @@ struct Step {
   std::vector<Layout> output_layouts;  // as `run` leaves them
   int64_t scratch_bytes = 0;
   bool library_threads = false;  // `run` calls a library that has threads of its own
-  size_t fused = 0;              // how many followers are included
-  std::optional<size_t> alias;   // output 0 is the bytes of this input; `run` is empty
+  // Inputs, by bit, whose constants the step has a copy of its own of: `run` does not see them, and
+  // nobody keeps them for it.
+  uint32_t taken = 0;
+  size_t fused = 0;             // how many followers are included
+  std::optional<size_t> alias;  // output 0 is the bytes of this input; `run` is empty
   std::optional<size_t>
       overwrites;  // output 0 may take this input's memory if nobody else needs it
   std::function<void(const StepArgs&)> run;

@@ -140,6 +140,8 @@ Step Finish(const StepRequest& r, const ConvGeometry& g, const ConvDescs& d,
   DnnlArg weights = {DNNL_ARG_WEIGHTS, packed, DnnlArg::From::kFixed, 1, 0, 0, {}};
   if (const Tensor* w = r.constant(1)) {
     weights.fixed = DnnlPacked(w->raw(), d.weights_plain, packed);
+    step.taken |= 1U << 1U;
+    step.info.packed_bytes = static_cast<int64_t>(packed.get_size());
   } else if (packed == d.weights_plain) {
     weights.from = DnnlArg::From::kInput;
   } else {  // computed weights: reordered in every run
@@ -161,6 +163,7 @@ Step Finish(const StepRequest& r, const ConvGeometry& g, const ConvDescs& d,
     if (const Tensor* b = r.constant(2)) {
       bias.from = DnnlArg::From::kFixed;
       bias.fixed = DnnlPacked(b->raw(), d.bias, d.bias);
+      step.taken |= 1U << 2U;
     }
     args.push_back(bias);
   }

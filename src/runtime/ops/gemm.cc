@@ -76,6 +76,8 @@ Step Linear(const StepRequest& r, int64_t m, int64_t k, int64_t n, const float* 
   Step step = NewStep(r, std::string("onednn:") + pd.impl_info_str());
   step.fused = fused;
   step.info.macs = m * k * n;
+  step.info.packed_bytes = static_cast<int64_t>(pd.weights_desc().get_size());
+  step.taken = 1U << 1U | 1U << 2U;
   step.scratch_bytes = static_cast<int64_t>(pd.scratchpad_desc().get_size());
   using From = DnnlArg::From;
   std::vector<DnnlArg> args = {

@@ -13,6 +13,7 @@ namespace octet::ops {
 namespace {
 
 constexpr size_t kWeight = 1, kScale = 2, kZeroPoint = 3, kWeightScale = 4, kBias = 5;
+constexpr uint32_t kTaken = 1U << kWeight | 1U << kWeightScale | 1U << kBias;
 
 const Tensor& Known(const StepRequest& r, size_t i, DType dtype) {
   const Tensor* t = r.constant(i);
@@ -72,6 +73,8 @@ Step MakeGridGemm(const StepRequest& r) {
   const auto gemm = std::make_shared<const kernels::Gemm>(p);
   Step step = NewStep(r, "");
   ReportCandidates(step, gemm->candidates());
+  step.taken = kTaken;
+  step.info.packed_bytes = gemm->packed_bytes();
   const int64_t m = x.product(0, x.rank() - 1);
   step.info.macs = m * p.n * p.k;
   step.run = [=, n = p.n, k = p.k](const StepArgs& a) {
@@ -90,6 +93,8 @@ Step MakeGridConv(const StepRequest& r) {
   const auto conv = std::make_shared<const kernels::Conv>(p);
   Step step = NewStep(r, "");
   ReportCandidates(step, conv->candidates());
+  step.taken = kTaken;
+  step.info.packed_bytes = conv->packed_bytes();
   step.info.macs = g.macs();
   const int64_t height = g.spatial == 2 ? g.axes[0].in : 1;
   const int64_t width = g.axes[static_cast<size_t>(g.spatial) - 1].in;

@@ -39,6 +39,8 @@ std::vector<T> Values(const StepRequest& r, size_t i, int64_t channels, bool one
 
 constexpr size_t kResidualInput = 6;
 constexpr size_t kFloatBiasInput = 7;
+constexpr uint32_t kTaken =
+    0xbe;  // weights, biases, multiplier, bounds: all but x and the residual
 
 kernels::Epilogue EpilogueOf(const StepRequest& r, int64_t channels) {
   kernels::Epilogue e;
@@ -89,6 +91,8 @@ Step MakeQConv(const StepRequest& r) {
   const auto conv = std::make_shared<const kernels::Conv>(p);
   Step step = NewStep(r, "");
   ReportCandidates(step, conv->candidates());
+  step.taken = kTaken;
+  step.info.packed_bytes = conv->packed_bytes();
   step.info.macs = g.macs();
   const int64_t height = g.spatial == 2 ? g.axes[0].in : 1;
   const int64_t width = g.axes[static_cast<size_t>(g.spatial) - 1].in;
@@ -118,6 +122,8 @@ Step MakeQGemm(const StepRequest& r) {
   const auto gemm = std::make_shared<const kernels::Gemm>(p);
   Step step = NewStep(r, "");
   ReportCandidates(step, gemm->candidates());
+  step.taken = kTaken;
+  step.info.packed_bytes = gemm->packed_bytes();
   const int64_t m = x.product(0, x.rank() - 1);
   step.info.macs = m * p.n * p.k;
   const bool residual = p.epilogue.residual.present;
@@ -228,6 +234,7 @@ Step MakeQLookup(const StepRequest& r) {
   Step step = NewStep(r, "octet_lookup");
   step.input_layouts[0] = step.output_layouts[0] = r.inputs[0].layout;
   step.overwrites = 0;
+  step.taken = 2;
   const int64_t n = r.shape(0).elements();
   step.run = [entries, n](const StepArgs& a) {
     kernels::Lookup(entries.data(), 1, n, a.inputs[0].raw, n, a.outputs[0].raw, n);

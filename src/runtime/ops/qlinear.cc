@@ -138,6 +138,7 @@ Step IntegerConv(const StepRequest& r, size_t w_input, int32_t x_zero,
   }
   Step step = NewStep(r, "");
   ReportCandidates(step, convs[0]->candidates());
+  for (const auto& conv : convs) step.info.packed_bytes += conv->packed_bytes();
   step.info.macs = g.macs();
   const int64_t height = g.spatial == 2 ? g.axes[0].in : 1;
   const int64_t width = g.axes[static_cast<size_t>(g.spatial) - 1].in;
@@ -261,6 +262,8 @@ Products MakeProducts(const StepRequest& r, size_t w_input, const Batch& batch, 
 Step ProductStep(const StepRequest& r, const Products& products) {
   Step step = NewStep(r, "");
   if (!products.gemms.empty()) ReportCandidates(step, products.gemms[0][0]->candidates());
+  for (const auto& parts : products.gemms)
+    for (const auto& gemm : parts) step.info.packed_bytes += gemm->packed_bytes();
   const Batch& b = products.batch;
   step.info.macs = b.m * b.k * b.n * static_cast<int64_t>(b.a.size());
   return step;
