@@ -88,6 +88,10 @@ class ApproxConv {
 
   // x (N,C,H,W) codes, y (N,OC,OH,OW) float32: both channels first.
   void Run(int64_t batch, int64_t height, int64_t width, const uint8_t* x, float* y) const;
+  // What every output pixel multiplies: (N * OH * OW, C * KH * KW) codes, those in the padding
+  // included. For looking at operands; slow.
+  [[nodiscard]] std::vector<uint8_t> Columns(int64_t batch, int64_t height, int64_t width,
+                                             const uint8_t* x) const;
   // OH, OW for an input; throws where the padded input is smaller than the filter.
   [[nodiscard]] int64_t OutHeight(int64_t height) const;
   [[nodiscard]] int64_t OutWidth(int64_t width) const;

@@ -183,12 +183,12 @@ void WriteIntegerTable(const std::filesystem::path& path, const IntegerTable& ta
 }
 
 void WriteOperands(const std::filesystem::path& folder, const LayerOperands& o) {
-  if (static_cast<int64_t>(o.x.size()) != o.rows * o.k ||
+  if (static_cast<int64_t>(o.x.size()) != o.rows * o.groups * o.k ||
       static_cast<int64_t>(o.weight.size()) != o.n * o.k ||
       static_cast<int64_t>(o.w_bias.size()) != o.n) {
     Fail(ErrorCode::kInvalidArgument, "operands of layer '", o.layer, "': ", o.x.size(), " of x, ",
          o.weight.size(), " weights, ", o.w_bias.size(), " weight biases; expected ", o.rows, " x ",
-         o.k, ", ", o.n, " x ", o.k, ", ", o.n);
+         o.groups * o.k, ", ", o.n, " x ", o.k, ", ", o.n);
   }
   std::string name = o.layer;
   for (char& c : name) {
@@ -197,10 +197,11 @@ void WriteOperands(const std::filesystem::path& folder, const LayerOperands& o) 
     if (!plain) c = '_';
   }
   std::string act, weight;
+  const int64_t width = o.groups * o.k;
   for (int64_t r = 0; r < o.rows; ++r)
-    for (int64_t i = 0; i < o.k; ++i) {
-      AppendFloat(o.x[static_cast<size_t>(r * o.k + i)], &act);
-      act += i + 1 == o.k ? '\n' : ',';
+    for (int64_t i = 0; i < width; ++i) {
+      AppendFloat(o.x[static_cast<size_t>(r * width + i)], &act);
+      act += i + 1 == width ? '\n' : ',';
     }
   for (int64_t i = 0; i < o.k; ++i)
     for (int64_t c = 0; c < o.n; ++c) {

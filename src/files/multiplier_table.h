@@ -28,15 +28,16 @@ void WriteIntegerTable(const std::filesystem::path& path, const IntegerTable& ta
 // One layer's operands as an approximate multiplier sees them.
 struct LayerOperands {
   std::string layer;  // files are named after it; '/' and the like become '_'
-  int64_t rows = 0, k = 0, n = 0;
-  std::span<const float> x;       // (rows, k): rows of a linear layer, patches of a convolution
+  int64_t rows = 0, k = 0, n = 0, groups = 1;
+  // (rows, groups * k): rows of a linear layer, patches of a convolution (ApproxConv::Columns)
+  std::span<const float> x;
   std::span<const float> weight;  // (n, k)
   int x_bias = 0, result_bias = 0;
   std::vector<int> w_bias;  // (n)
 };
-// LAYER.act.csv (rows x k), LAYER.weight.csv (k x n), LAYER.bias.csv (lines act, weight, result).
-// Numbers read back as the same floats. The folder must exist. Throws kInvalidArgument where
-// lengths contradict, kIo.
+// LAYER.act.csv (rows x groups k), LAYER.weight.csv (k x n), LAYER.bias.csv (lines act, weight,
+// result). Numbers read back as the same floats. The folder must exist. Throws kInvalidArgument
+// where lengths contradict, kIo.
 void WriteOperands(const std::filesystem::path& folder, const LayerOperands& operands);
 
 }  // namespace octet

@@ -105,14 +105,14 @@ TEST(MultiplierTable, HeaderAndHex) {
 TEST(Operands, AreWrittenAsTheyAre) {
   const TestFolder folder;
   const std::vector<float> x = {0.1F, -2.0F, 3.5F, 0.0F}, w = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
-  WriteOperands(folder.path(), {"/features/conv 1", 2, 2, 3, x, w, 5, 6, {9, 10, 9}});
+  WriteOperands(folder.path(), {"/features/conv 1", 2, 2, 3, 1, x, w, 5, 6, {9, 10, 9}});
   EXPECT_EQ(ReadFile(folder / "_features_conv_1.act.csv"), "0.1,-2\n3.5,0\n");
   EXPECT_EQ(ReadFile(folder / "_features_conv_1.weight.csv"), "1,3,5\n2,4,6\n");
   EXPECT_EQ(ReadFile(folder / "_features_conv_1.bias.csv"), "act,5\nweight,9,10,9\nresult,6\n");
   ExpectError(
       ErrorCode::kInvalidArgument,
       [&] {
-        WriteOperands(folder.path(), {"fc", 2, 3, 3, x, w, 5, 6, {9, 10, 9}});
+        WriteOperands(folder.path(), {"fc", 2, 3, 3, 1, x, w, 5, 6, {9, 10, 9}});
       },
       "fc", "2 x 3");
 }

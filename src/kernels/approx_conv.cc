@@ -224,6 +224,26 @@ void ApproxConv::Run(int64_t batch, int64_t height, int64_t width, const uint8_t
   });
 }
 
+std::vector<uint8_t> ApproxConv::Columns(int64_t batch, int64_t height, int64_t width,
+                                         const uint8_t* x) const {
+  const ApproxConvProblem& p = impl_->p;
+  const int64_t out_height = OutHeight(height), out_width = OutWidth(width);
+  std::vector<uint8_t> columns;
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t i = 0; i < out_height * out_width; ++i)
+      for (int64_t c = 0; c < p.in_channels; ++c)
+        for (int64_t t = 0; t < p.kernel_h * p.kernel_w; ++t) {
+          const int64_t row =
+              i / out_width * p.stride_h + t / p.kernel_w * p.dilation_h - p.pad_top;
+          const int64_t column =
+              i % out_width * p.stride_w + t % p.kernel_w * p.dilation_w - p.pad_left;
+          const bool inside = row >= 0 && row < height && column >= 0 && column < width;
+          columns.push_back(inside ? x[((b * p.in_channels + c) * height + row) * width + column]
+                                   : p.pad_code);
+        }
+  return columns;
+}
+
 const std::vector<Candidate>& ApproxConv::candidates() const { return impl_->layer.candidates(); }
 int64_t ApproxConv::packed_bytes() const { return impl_->layer.packed_bytes(); }
 

@@ -20,18 +20,35 @@ int64_t EntriesOf(ApproxMode mode) {
   return mode == kApprox64 ? 64 : mode == kApprox256 ? 256 : 128;
 }
 
-// To mantissa_bits + 1 significant bits, nearest even; `value` is an integer, or a sum of two.
-double RoundSum(double value, const SumRounding& r, double largest_rounded) {
-  const double a = std::fabs(value);
-  if (a >= r.largest) return std::copysign(largest_rounded, value);
-  // The rounding of the bits carries into the exponent as it should; small integers have no bits to
-  // drop.
-  const int drop = 52 - r.mantissa_bits;
-  auto bits = std::bit_cast<uint64_t>(value);
-  const uint64_t odd = r.mantissa_bits == 0 ? 1 : (bits >> drop) & 1;  // the hidden bit is 1
-  bits += ((uint64_t{1} << (drop - 1)) - 1) + odd;
-  return std::bit_cast<double>(bits >> drop << drop);
-}
+// SumRounding of integers, without branches, so that loops of it are vectors.
+class Rounder {
+ public:
+  explicit Rounder(const SumRounding& r)
+      : drop_(52 - r.mantissa_bits),
+        half_((uint64_t{1} << (drop_ - 1)) - 1 + (r.mantissa_bits == 0 ? 1 : 0)),
+        odd_(r.mantissa_bits == 0 ? 0 : 1),  // without a mantissa, what is kept is the hidden 1
+        largest_(RoundLargest(r)) {}
+
+  // Bits of the double that are dropped are rounded, and carry into the exponent as they should;
+  // small integers have none. Rounding keeps order, so the largest may be rounded first and taken
+  // for a bound after.
+  [[nodiscard]] double operator()(double value) const {
+    auto bits = std::bit_cast<uint64_t>(value);
+    bits += half_ + ((bits >> drop_) & odd_);
+    const auto rounded = std::bit_cast<double>(bits >> drop_ << drop_);
+    const double bounded = rounded < largest_ ? rounded : largest_;
+    return bounded > -largest_ ? bounded : -largest_;
+  }
+
+ private:
+  static double RoundLargest(const SumRounding& r) {
+    const double step = std::exp2(std::max(std::ilogb(r.largest) - r.mantissa_bits, 0));
+    return std::nearbyint(r.largest / step) * step;
+  }
+  int drop_;
+  uint64_t half_, odd_;
+  double largest_;
+};
 
 // Digits of kApproxDigits to those of kApproxDifferences.
 void TakeDifferences(uint8_t* plane, int64_t entries) {
@@ -39,11 +56,6 @@ void TakeDifferences(uint8_t* plane, int64_t entries) {
   std::copy_n(plane, entries, digits);
   for (int64_t i = 0; i < entries; ++i)
     if (i % 128 >= 16) plane[i] = static_cast<uint8_t>(digits[i] - digits[i - 16]);
-}
-
-double RoundLargest(const SumRounding& r) {
-  const double step = std::exp2(std::max(std::ilogb(r.largest) - r.mantissa_bits, 0));
-  return std::nearbyint(r.largest / step) * step;
 }
 
 }  // namespace
@@ -62,7 +74,6 @@ ApproxLayer::ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k,
   TakeChannels(multiply, what);
   const Reach reach = FindReach(multiply, what);
   ChooseKernel();
-  if (rounding_.enabled) largest_rounded_ = RoundLargest(rounding_);
   if (rounding_.enabled && rounding_.each_add) {
     for (const int64_t* table : multiply.tables)
       for (int w = 0; w < 256; ++w)
@@ -225,10 +236,9 @@ void ApproxLayer::Store(const Sum* sums, int64_t channel, int64_t lanes, float* 
     for (int64_t i = 0; i < lanes; ++i) y[i] = static_cast<float>(sums[i]) * unit + bias;
     return;
   }
-  for (int64_t i = 0; i < lanes; ++i) {
-    const double sum = RoundSum(static_cast<double>(sums[i]), rounding_, largest_rounded_);
-    y[i] = static_cast<float>(sum) * unit + bias;
-  }
+  const Rounder round(rounding_);
+  for (int64_t i = 0; i < lanes; ++i)
+    y[i] = static_cast<float>(round(static_cast<double>(sums[i]))) * unit + bias;
 }
 
 void ApproxLayer::Finish(const void* sums, int64_t channel, int64_t lanes, float* y) const {
@@ -269,13 +279,15 @@ void ApproxLayer::Finish(const void* sums, int64_t channel, int64_t lanes, float
 void ApproxLayer::RunEachAdd(const uint8_t* codes, int64_t lanes, int64_t channel, float* y) const {
   const auto at = static_cast<size_t>(channel);
   const uint8_t* w = weight_.data() + channel * k_;
+  const Rounder round(rounding_);
   double sums[kApproxLanes] = {};
   for (int64_t i = 0; i < k_; ++i) {
     const double* row =
         each_add_rows_.data() + (static_cast<int64_t>(table_of_[at]) * 256 + w[i]) * 256;
     const uint8_t* x = codes + i * kApproxLanes;
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      sums[lane] = RoundSum(sums[lane] + row[x[lane]], rounding_, largest_rounded_);
+    double products[kApproxLanes];
+    for (int64_t lane = 0; lane < lanes; ++lane) products[lane] = row[x[lane]];
+    for (int64_t lane = 0; lane < lanes; ++lane) sums[lane] = round(sums[lane] + products[lane]);
   }
   for (int64_t lane = 0; lane < lanes; ++lane)
     y[lane] = static_cast<float>(sums[lane]) * unit_[at] + bias_[at];

@@ -54,8 +54,7 @@ class ApproxLayer {
   std::vector<int32_t> table_of_;
   std::vector<float> unit_, bias_;
   SumRounding rounding_;
-  double largest_rounded_ = 0;  // what `largest` is rounded to
-  std::vector<uint8_t> used_;   // [table * 256 + weight code]
+  std::vector<uint8_t> used_;  // [table * 256 + weight code]
 
   const KernelInfo* kernel_ = nullptr;
   std::vector<Candidate> candidates_;

@@ -294,6 +294,34 @@ TEST(ApproxConv, EveryShapeGivesTheDefinedSums) {
   }
 }
 
+// A convolution of one group is a linear layer of its columns.
+TEST(ApproxConv, ColumnsAreItsOperands) {
+  std::mt19937_64 rng(77);
+  const Table table = RandomTable(300, false, &rng);
+  std::vector<uint8_t> x, weight;
+  for (int i = 0; i < 2 * 3 * 7 * 9; ++i) x.push_back(static_cast<uint8_t>(rng()));
+  for (int i = 0; i < 4 * 3 * 2 * 3; ++i) weight.push_back(static_cast<uint8_t>(rng()));
+  ApproxConvProblem p;
+  p.in_channels = 3, p.out_channels = 4, p.kernel_h = 2, p.kernel_w = 3;
+  p.stride_w = 2, p.dilation_h = 2, p.pad_left = 1, p.pad_bottom = 2, p.pad_code = 9;
+  p.weight = weight.data();
+  p.multiply.tables = {table.data()};
+  p.multiply.unit = {1.0F};
+  const ApproxConv conv(p);
+  const int64_t space = conv.OutHeight(7) * conv.OutWidth(9);
+  std::vector<float> y(static_cast<size_t>(2 * 4 * space)), rows(y.size());
+  conv.Run(2, 7, 9, x.data(), y.data());
+  const std::vector<uint8_t> columns = conv.Columns(2, 7, 9, x.data());
+  ASSERT_EQ(columns.size(), static_cast<size_t>(2 * space * 18));
+  ApproxLinear({4, 18, weight.data(), p.multiply})
+      .Run(2 * space, columns.data(), 18, rows.data(), 4);
+  for (int64_t b = 0; b < 2; ++b)
+    for (int64_t i = 0; i < space; ++i)
+      for (int64_t o = 0; o < 4; ++o)
+        EXPECT_EQ(rows[static_cast<size_t>((b * space + i) * 4 + o)],
+                  y[static_cast<size_t>((b * 4 + o) * space + i)]);
+}
+
 TEST(ApproxConv, RefusesBadArguments) {
   const Table table(65536, 1);
   const uint8_t weight[64] = {};
