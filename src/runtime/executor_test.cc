@@ -416,5 +416,32 @@ TEST(Executor, EmptyBatch) {
   EXPECT_EQ(y[0].shape(), (Shape{0, 10}));
 }
 
+// Weights behind a DequantizeLinear are packed, and their float copy is dropped: it is made again
+// for another shape of the input.
+TEST(Executor, FoldedWeightsAreNotKept) {
+  TestGraph g;
+  const ValueId x = g.Input({-1, 160});
+  Tensor codes(DType::kInt8, Shape{160, 200});
+  for (int64_t i = 0; i < codes.elements(); ++i)
+    codes.mutable_data<int8_t>()[static_cast<size_t>(i)] = static_cast<int8_t>(i * 37);
+  const ValueId weight =
+      g.Op("DequantizeLinear", {g.Constant(std::move(codes)), g.Constant(Floats({}, {0.01F}))});
+  g.Output(g.Op("MatMul", {x, weight}));
+  const Executor executor(g.graph);
+  for (const int64_t rows : {3, 5, 3}) {
+    const Tensor input = Noise({rows, 160}, static_cast<uint32_t>(rows));
+    const std::vector<TensorView> views = {input.view()};
+    const std::vector<Shape> shapes = {input.shape()};
+    const auto got = executor.Run(views);
+    const auto want = Executor(g.graph).Run(views);
+    ASSERT_EQ(got[0].shape(), (Shape{rows, 200}));
+    const auto a = got[0].data<float>(), b = want[0].data<float>();
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin()));
+    EXPECT_EQ(executor.ConstantBytes(shapes), 0);
+    EXPECT_GT(executor.ActivationBytes(shapes), -1);
+    EXPECT_GE(executor.Explain(shapes)[0].packed_bytes, 160 * 200 * 4);
+  }
+}
+
 }  // namespace
 }  // namespace octet
