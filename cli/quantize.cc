@@ -40,6 +40,7 @@ Json ToJson(const QuantizeResult& r) {
   for (const auto& l : r.layers) {
     layers.push_back({{"node", l.node},
                       {"op", l.op},
+                      {"format", l.format},
                       {"weight_scale_min", l.weight_scale_min},
                       {"weight_scale_max", l.weight_scale_max},
                       {"dead_channels", l.dead_channels},
@@ -50,6 +51,7 @@ Json ToJson(const QuantizeResult& r) {
   Json activations = Json::array();
   for (const auto& a : r.activations) {
     activations.push_back({{"value", a.value},
+                           {"format", a.format},
                            {"lo", a.lo},
                            {"hi", a.hi},
                            {"scale", a.scale},

@@ -39,6 +39,7 @@ MODULES = (
     "node_tests",
     "number_formats",
     "float_parity",
+    "formats",
     "transformers",
     "dynamic",
     "efficient",

@@ -14,18 +14,24 @@ enum class Switch { kOff, kOn, kAuto };  // kAuto: where it helps; finding nothi
 // win.
 struct LayerRule {
   std::string match;
-  std::optional<bool> skip;              // stays float
-  std::optional<std::string> estimator;  // of its input
+  std::optional<bool> skip;                      // stays float
+  std::optional<std::string> estimator;          // of its input
+  std::optional<std::string> activation_format;  // of its input
+  std::optional<std::string> weight_format;
+  std::optional<std::string> weight_estimator;
   std::optional<std::string> weight_granularity;
   std::optional<float> alpha;  // smoothing of the group its input belongs to
 };
 
 struct Recipe {
   std::string name = "default";
-  std::string target = "onnxruntime";          // octet | onnxruntime | tensorrt
-  std::string activation_format;               // uint8 | int8; empty: what the target wants
+  std::string target = "onnxruntime";  // octet | onnxruntime | tensorrt
+  // A number format (octet/formats.h), or "search:A,B,...": for every value the one of these with
+  // the least expected error. Empty: uint8, or int8 where the target wants it.
+  std::string activation_format;
   std::string estimator = "auto";              // minmax | percentile:P | mse | entropy | auto
-  std::string weight_format = "int8-narrow";   // int8-narrow | int8
+  std::string weight_format = "int8-narrow";   // a number format or "search:..."
+  std::string weight_estimator = "minmax";     // minmax | mse
   std::string weight_granularity = "channel";  // channel | tensor
   bool fold_batchnorm = true;
   Switch equalize = Switch::kAuto;  // cross-layer equalization

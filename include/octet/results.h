@@ -57,6 +57,7 @@ struct SmoothingRow {
 struct QuantizeResult {
   struct Layer {
     std::string node, op;
+    std::string format;  // of the weight
     float weight_scale_min = 0, weight_scale_max = 0;
     int64_t dead_channels = 0, raised_scales = 0;  // see design: dead channels, int32 bias
     double bias_shift = 0;                         // largest |correction| of the bias
@@ -65,6 +66,7 @@ struct QuantizeResult {
     std::string value;
     float lo = 0, hi = 0, scale = 0;
     int32_t zero_point = 0;
+    std::string format;
     std::string method;  // the estimator taken
     double clipped_fraction = 0;
   };
@@ -157,13 +159,13 @@ struct BenchResult {
     std::string name;  // "float32", "int8"
     double median_s = 0, mad_s = 0, best_s = 0;
     int64_t runs = 0;
-    double gops = 0;           // 2 x multiply-adds / median
-    double peak_fraction = 0;  // of the peak measured in this run
-    double load_s = 0;         // plan and pack
+    double gops = 0;               // 2 x multiply-adds / median
+    double peak_fraction = 0;      // of the peak measured in this run
+    double load_s = 0;             // plan and pack
     int64_t packed_bytes = 0;      // weights as kernels keep them
     int64_t constant_bytes = 0;    // other constants that are read in a run
     int64_t activation_bytes = 0;  // of one run at a time: activations and scratch
-    std::vector<Step> steps;   // where asked for
+    std::vector<Step> steps;       // where asked for
   };
   std::vector<Row> rows;
   int64_t macs = 0;

@@ -8,17 +8,11 @@
 #include "evaluate/verify.h"
 #include "octet/octet.h"
 #include "passes/audit.h"
+#include "passes/quantizers.h"
 #include "quantize/road.h"
 
 namespace octet {
 namespace {
-
-bool HasQuantizers(const Graph& graph) {
-  for (NodeId id : graph.TopologicalOrder()) {
-    if (graph.node(id).Is("QuantizeLinear")) return true;
-  }
-  return false;
-}
 
 // Quantized models run on the INT8 kernels, others as they are.
 Model Runnable(const Model& model, bool lower) {

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "graph/ops_context.h"
+#include "numerics/number_format.h"
 
 namespace octet {
 namespace {
@@ -112,6 +113,28 @@ void InferGridGemm(InferContext& c) {
 }
 void InferGridConv(InferContext& c) { InferConvOutput(c, 0, 1, DType::kFloat32); }
 
+// x, scale [1] or [C of axis], zero_point? int32, limit? float32; attributes format, axis (1)
+void InferFakeQuantize(InferContext& c) { InferSameAsFirst(c); }
+
+// The same without a limit, to codes: uint8 of floats and unsigned integers up to 8 bits, int8, and
+// 16 bits of more.
+void InferQuantize(InferContext& c) {
+  const NumberFormat format = NumberFormat::Parse(c.node().GetString("format", ""));
+  ValueType type = Input(c, 0);
+  const bool is_signed = !format.is_float() && format.is_signed();
+  if (format.bits() > 8) {
+    type.dtype = is_signed ? DType::kInt16 : DType::kUint16;
+  } else {
+    type.dtype = is_signed ? DType::kInt8 : DType::kUint8;
+  }
+  c.SetOutput(0, std::move(type));
+}
+void InferDequantize(InferContext& c) {
+  ValueType type = Input(c, 0);
+  type.dtype = DType::kFloat32;
+  c.SetOutput(0, std::move(type));
+}
+
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
@@ -121,6 +144,9 @@ constexpr OpInfo kRows[] = {
     {"QGlobalAveragePool", kOctet, 1, -1, InferQGlobalAveragePool},
     {"QLookup", kOctet, 1, -1, InferQLookup},
     {"QMap", kOctet, 2, 3, InferQMap},
+    {"FakeQuantize", kOctet, 2, 4, InferFakeQuantize},
+    {"Quantize", kOctet, 2, 3, InferQuantize},
+    {"Dequantize", kOctet, 2, 3, InferDequantize},
     {"Norm", kOctet, 3, 6, InferNorm},
     {"GridGemm", kOctet, 5, 6, InferGridGemm},
     {"GridConv", kOctet, 5, 6, InferGridConv},

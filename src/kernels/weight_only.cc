@@ -205,9 +205,7 @@ void WeightOnlyLinear::Run(int64_t m, const float* x, int64_t x_stride, float* y
   }
 }
 
-const std::vector<Candidate>& WeightOnlyLinear::candidates() const {
-  return impl_->candidates;
-}
+const std::vector<Candidate>& WeightOnlyLinear::candidates() const { return impl_->candidates; }
 int64_t WeightOnlyLinear::packed_bytes() const {
   return impl_->weights.size() +
          static_cast<int64_t>(impl_->corrections.size() * 8 + impl_->bias.size() * 4);

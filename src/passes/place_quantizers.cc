@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "passes/quantizers.h"
+#include "passes/raise_opset.h"
 
 namespace octet {
 namespace {
@@ -45,10 +47,13 @@ class Planner {
   QuantizerPlan Run() {
     const auto order = graph_.TopologicalOrder();
     for (NodeId id : order) ConsiderCompute(id);
-    if (options_.quantize_outputs && options_.target != Target::kTensorRt) {
+    if (options_.quantize_outputs && !options_.compute_only &&
+        options_.target != Target::kTensorRt) {
       for (NodeId id : compute_) MarkBehind(id);
     }
-    if (options_.target == Target::kTensorRt) {
+    if (options_.compute_only) {
+      // Nothing else asks.
+    } else if (options_.target == Target::kTensorRt) {
       for (NodeId id : order) ConsiderSkipConnection(id);
     } else {
       // Backwards: whoever makes a quantized value and can work on codes gets quantized inputs.
@@ -280,7 +285,7 @@ class Planner {
       if (it == readers_.end()) return;
       QuantizerPlan::Activation a{
           v, static_cast<int>(Root(static_cast<size_t>(v))), ChannelAxis(v), {}};
-      if (options_.target == Target::kTensorRt)
+      if (options_.target == Target::kTensorRt || options_.compute_only)
         a.readers.assign(it->second.begin(), it->second.end());
       plan_.activations.push_back(std::move(a));
     };
@@ -301,28 +306,45 @@ class Planner {
   QuantizerPlan plan_;
 };
 
-Tensor ZeroPoints(IntFormat format, std::span<const int32_t> values, const Shape& shape) {
-  Tensor t(format.is_signed ? DType::kInt8 : DType::kUint8, shape);
+// The type that a format's codes have in a file.
+DType CodesType(const NumberFormat& format) {
+  static const std::array<std::pair<const char*, DType>, 4> kFloat8 = {{
+      {"float8_e4m3fn", DType::kFloat8E4M3Fn},
+      {"float8_e4m3fnuz", DType::kFloat8E4M3FnUz},
+      {"float8_e5m2", DType::kFloat8E5M2},
+      {"float8_e5m2fnuz", DType::kFloat8E5M2FnUz},
+  }};
+  for (const auto& [name, dtype] : kFloat8) {
+    if (format.is_float() && format.floating() == FloatFormat::Parse(name)) return dtype;
+  }
+  const bool is_signed = !format.is_float() && format.is_signed();
+  if (format.bits() > 8) return is_signed ? DType::kInt16 : DType::kUint16;
+  return is_signed ? DType::kInt8 : DType::kUint8;
+}
+
+Tensor ZeroPoints(DType dtype, std::span<const int32_t> values, const Shape& shape) {
+  Tensor t(dtype, shape);
+  auto* raw = static_cast<uint8_t*>(t.mutable_raw());
   for (size_t i = 0; i < values.size(); ++i) {
-    if (format.is_signed) {
-      t.mutable_data<int8_t>()[i] = static_cast<int8_t>(values[i]);
+    if (dtype == DType::kInt32) {
+      t.mutable_data<int32_t>()[i] = values[i];
     } else {
-      t.mutable_data<uint8_t>()[i] = static_cast<uint8_t>(values[i]);
+      raw[i] = static_cast<uint8_t>(values[i]);  // 0, where it is float8
     }
   }
   return t;
 }
 
-void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a, const ScaleZero& grid,
-                      IntFormat format) {
+Attribute FormatAttribute(const NumberFormat& format) { return format.Name(); }
+
+void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a,
+                      const QuantizerParams& params) {
+  const NumberFormat& format = params.ActivationFormat(a.value);
+  const ScaleZero& grid = params.activations.at(a.value);
   const std::string name = graph.value(a.value).name;
-  ValueType type = graph.value(a.value).type;
+  const ValueType type = graph.value(a.value).type;
+  const bool standard = HasStandardQuantizer(format);
   const ValueId scale = graph.AddConstant(name + "_scale", Tensor::Scalar(grid.scale));
-  const ValueId zero = graph.AddConstant(name + "_zero_point",
-                                         ZeroPoints(format, std::array{grid.zero_point}, Shape{}));
-  ValueType code_type = type;
-  code_type.dtype = format.is_signed ? DType::kInt8 : DType::kUint8;
-  const ValueId codes = graph.AddValue(name + "_quantized", code_type);
   const ValueId real = graph.AddValue(name + "_dequantized", type);
   const auto uses = graph.UsesOf(a.value);
   for (const Graph::Use& use : uses) {
@@ -330,66 +352,142 @@ void InsertActivation(Graph& graph, const QuantizerPlan::Activation& a, const Sc
                         std::find(a.readers.begin(), a.readers.end(), use.node) != a.readers.end();
     if (wanted) graph.node(use.node).inputs[use.input] = real;
   }
+  if (!standard) {
+    std::vector<ValueId> inputs = {a.value, scale};
+    if (!format.is_float() && !format.is_signed()) {
+      inputs.push_back(graph.AddConstant(
+          name + "_zero_point", ZeroPoints(DType::kInt32, std::array{grid.zero_point}, Shape{})));
+    }
+    if (const auto limit = params.activation_limits.find(a.value);
+        limit != params.activation_limits.end()) {
+      inputs.resize(3, kNoValue);
+      inputs.push_back(graph.AddConstant(name + "_limit", Tensor::Scalar(limit->second)));
+    }
+    graph.AddOp("FakeQuantize", std::move(inputs), {real}, {{"format", FormatAttribute(format)}},
+                name + "_FakeQuantize", "octet");
+    return;
+  }
+  const DType dtype = CodesType(format);
+  const ValueId zero = graph.AddConstant(name + "_zero_point",
+                                         ZeroPoints(dtype, std::array{grid.zero_point}, Shape{}));
+  ValueType code_type = type;
+  code_type.dtype = dtype;
+  const ValueId codes = graph.AddValue(name + "_quantized", code_type);
   graph.AddOp("QuantizeLinear", {a.value, scale, zero}, {codes}, {}, name + "_QuantizeLinear");
   graph.AddOp("DequantizeLinear", {codes, scale, zero}, {real}, {}, name + "_DequantizeLinear");
 }
 
-// codes of a constant, behind a DequantizeLinear; returns the dequantized value.
+// codes of a constant, behind a DequantizeLinear, or, where a format is named, octet.Dequantize;
+// returns the dequantized value.
 ValueId InsertConstant(Graph& graph, const std::string& name, Tensor codes,
-                       std::span<const float> scales, IntFormat format, int axis, bool zero_point) {
+                       std::span<const float> scales, int axis, bool zero_point,
+                       const NumberFormat* format = nullptr) {
   const auto n = static_cast<int64_t>(scales.size());
   const Shape shape = n == 1 ? Shape{} : Shape{n};
   const ValueType type = ValueType::Of(DType::kFloat32, codes.shape());
+  const DType dtype = codes.dtype();
   const ValueId q = graph.AddConstant(name + "_quantized", std::move(codes));
   std::vector<ValueId> inputs = {
       q, graph.AddConstant(name + "_scale", Tensor::Of<float>(shape, scales))};
-  if (zero_point) {
+  if (zero_point && format == nullptr) {
     const std::vector<int32_t> zeros(scales.size(), 0);
-    inputs.push_back(graph.AddConstant(name + "_zero_point", ZeroPoints(format, zeros, shape)));
+    inputs.push_back(graph.AddConstant(name + "_zero_point", ZeroPoints(dtype, zeros, shape)));
   }
   const ValueId real = graph.AddValue(name + "_dequantized", type);
   std::map<std::string, Attribute> attributes;
   if (n > 1) attributes["axis"] = int64_t{axis};
-  graph.AddOp("DequantizeLinear", std::move(inputs), {real}, std::move(attributes),
-              name + "_DequantizeLinear");
+  if (format != nullptr) {
+    attributes["format"] = FormatAttribute(*format);
+    graph.AddOp("Dequantize", std::move(inputs), {real}, std::move(attributes),
+                name + "_Dequantize", "octet");
+  } else {
+    graph.AddOp("DequantizeLinear", std::move(inputs), {real}, std::move(attributes),
+                name + "_DequantizeLinear");
+  }
   return real;
 }
 
-void InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const QuantizerParams& params,
-                  std::optional<float> input_scale) {
-  const std::vector<float>& scales = params.weight_scales.at(w.node);
+Tensor CodesOf(const Tensor& values, const QuantParams& params) {
+  Tensor codes(CodesType(params.format), values.shape());
+  const Extents extents = ExtentsOf(values.shape().dims(), params.axis);
+  const auto n = static_cast<size_t>(values.elements());
+  const auto quantize = [&](auto code) {
+    using Q = decltype(code);
+    QuantizeArray<Q>(values.data<float>(), extents, params,
+                     {static_cast<Q*>(codes.mutable_raw()), n});
+  };
+  switch (codes.dtype()) {
+    case DType::kInt8:
+      quantize(int8_t{});
+      break;
+    case DType::kInt16:
+      quantize(int16_t{});
+      break;
+    case DType::kUint16:
+      quantize(uint16_t{});
+      break;
+    default:
+      quantize(uint8_t{});
+  }
+  return codes;
+}
+
+ValueId InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const QuantParams& q) {
   const ValueId weight = graph.node(w.node).inputs[1];
   const Tensor& values = *graph.ConstantOf(weight);
-  QuantParams q;
-  q.scale = scales;
-  q.zero_point.assign(scales.size(), 0);
-  q.axis = scales.size() > 1 ? w.axis : -1;
-  q.format = params.weight_format;
-  q.granularity = scales.size() > 1 ? Granularity::kChannel : Granularity::kTensor;
-  Tensor codes(DType::kInt8, values.shape());
-  QuantizeArray<int8_t>(values.data<float>(), ExtentsOf(values.shape().dims(), q.axis), q,
-                        codes.mutable_data<int8_t>());
-  graph.node(w.node).inputs[1] = InsertConstant(graph, graph.value(weight).name, std::move(codes),
-                                                scales, params.weight_format, w.axis, true);
+  const std::string name = graph.value(weight).name;
+  if (q.limit.empty()) {
+    return InsertConstant(graph, name, CodesOf(values, q), q.scale, w.axis, true,
+                          HasStandardQuantizer(q.format) ? nullptr : &q.format);
+  }
+  // Values beyond the format's codes: kept as floats.
+  const auto n = static_cast<int64_t>(q.scale.size());
+  const Shape shape = n == 1 ? Shape{} : Shape{n};
+  const ValueId real =
+      graph.AddValue(name + "_dequantized", ValueType::Of(DType::kFloat32, values.shape()));
+  std::map<std::string, Attribute> attributes = {{"format", FormatAttribute(q.format)}};
+  if (n > 1) attributes["axis"] = int64_t{w.axis};
+  graph.AddOp("FakeQuantize",
+              {weight, graph.AddConstant(name + "_scale", Tensor::Of<float>(shape, q.scale)),
+               kNoValue, graph.AddConstant(name + "_limit", Tensor::Of<float>(shape, q.limit))},
+              {real}, std::move(attributes), name + "_FakeQuantize", "octet");
+  return real;
+}
 
-  const ValueId bias = graph.node(w.node).input(2);
-  if (bias == kNoValue || params.bias == BiasForm::kFloat || !input_scale) return;
+void InsertBias(Graph& graph, NodeId node, const QuantizerParams& params,
+                std::span<const float> scales, float input_scale) {
+  const ValueId bias = graph.node(node).inputs[2];
   const std::string name = graph.value(bias).name;
   const Tensor& b = *graph.ConstantOf(bias);
   std::vector<float> bias_scales;
-  for (float s : scales) bias_scales.push_back(*input_scale * s);
+  for (float s : scales) bias_scales.push_back(input_scale * s);
   Tensor codes_of_bias(DType::kInt32, b.shape());
   Tensor on_grid(DType::kFloat32, b.shape());
   for (size_t c = 0; c < static_cast<size_t>(b.elements()); ++c) {
     const size_t i = scales.size() > 1 ? c : 0;
-    const int32_t code = QuantizeBias(b.data<float>()[c], *input_scale, scales[i], name);
+    const int32_t code = QuantizeBias(b.data<float>()[c], input_scale, scales[i], name);
     codes_of_bias.mutable_data<int32_t>()[c] = code;
     on_grid.mutable_data<float>()[c] = static_cast<float>(code) * bias_scales[i];
   }
-  graph.node(w.node).inputs[2] =
+  graph.node(node).inputs[2] =
       params.bias == BiasForm::kInt32
-          ? InsertConstant(graph, name, std::move(codes_of_bias), bias_scales, {}, 0, false)
+          ? InsertConstant(graph, name, std::move(codes_of_bias), bias_scales, 0, false)
           : graph.AddConstant(name + "_rounded", std::move(on_grid));
+}
+
+// An 8-bit integer: what INT8 kernels multiply.
+bool IsInt8(const NumberFormat& format) { return !format.is_float() && format.bits() == 8; }
+
+void InsertLayer(Graph& graph, const QuantizerPlan::Weighted& w, const QuantizerParams& params,
+                 ValueId input) {
+  const QuantParams q = params.WeightParams(w);
+  graph.node(w.node).inputs[1] = InsertWeight(graph, w, q);
+  const auto grid = params.activations.find(input);
+  if (graph.node(w.node).input(2) == kNoValue || params.bias == BiasForm::kFloat ||
+      grid == params.activations.end() || !IsInt8(q.format) ||
+      !IsInt8(params.ActivationFormat(input)))
+    return;
+  InsertBias(graph, w.node, params, q.scale, grid->second.scale);
 }
 
 }  // namespace
@@ -412,6 +510,32 @@ std::string_view TargetName(Target target) {
       return "tensorrt";
   }
   return "unknown";
+}
+
+const NumberFormat& QuantizerParams::ActivationFormat(ValueId value) const {
+  const auto it = activation_formats.find(value);
+  return it == activation_formats.end() ? activation_format : it->second;
+}
+
+const NumberFormat& QuantizerParams::WeightFormat(NodeId node) const {
+  const auto it = weight_formats.find(node);
+  return it == weight_formats.end() ? weight_format : it->second;
+}
+
+QuantParams QuantizerParams::WeightParams(const QuantizerPlan::Weighted& weighted) const {
+  QuantParams q;
+  q.scale = weight_scales.at(weighted.node);
+  q.zero_point.assign(q.scale.size(), 0);
+  q.axis = q.scale.size() > 1 ? weighted.axis : -1;
+  q.format = WeightFormat(weighted.node);
+  q.granularity = q.axis >= 0 ? Granularity::kChannel : Granularity::kTensor;
+  if (const auto limit = weight_limits.find(weighted.node); limit != weight_limits.end())
+    q.limit = limit->second;
+  return q;
+}
+
+bool HasStandardQuantizer(const NumberFormat& format) {
+  return format.is_float() ? IsFloat8(CodesType(format)) : format.bits() == 8;
 }
 
 int WeightChannelAxis(const Graph& graph, const Node& node) {
@@ -439,13 +563,14 @@ void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan,
                              const QuantizerParams& params) {
   // Weights first: the scale of an integer bias needs the input as it was before quantizers came
   // between.
-  for (const auto& w : plan.weighted) {
-    const auto it = params.activations.find(graph.node(w.node).inputs[0]);
-    InsertWeight(graph, w, params,
-                 it == params.activations.end() ? std::nullopt : std::optional(it->second.scale));
-  }
-  for (const auto& a : plan.activations) {
-    InsertActivation(graph, a, params.activations.at(a.value), params.activation_format);
+  for (const auto& w : plan.weighted) InsertLayer(graph, w, params, graph.node(w.node).inputs[0]);
+  for (const auto& a : plan.activations) InsertActivation(graph, a, params);
+  for (NodeId id : graph.TopologicalOrder()) {
+    const Node& n = graph.node(id);
+    if (n.Is("DequantizeLinear") && IsFloat8(graph.value(n.inputs[0]).type.dtype)) {
+      RaiseOperatorSetTo19(graph);
+      break;
+    }
   }
 }
 

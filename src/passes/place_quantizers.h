@@ -23,6 +23,10 @@ struct PlacementOptions {
   Target target = Target::kOnnxRuntime;
   bool quantize_outputs = false;   // also what only leads to graph outputs
   std::set<std::string> excluded;  // node names that stay float
+  // Only inputs of Conv, Gemm and MatMul, for these readers alone: float8 for ONNX Runtime, which
+  // makes QLinearAdd, QLinearGlobalAveragePool ... of what lies between any other quantizers, and
+  // then finds that they take no float8.
+  bool compute_only = false;
 };
 
 struct QuantizerPlan {
@@ -58,15 +62,32 @@ enum class BiasForm : uint8_t {
 struct QuantizerParams {
   std::map<ValueId, ScaleZero> activations;
   std::map<NodeId, std::vector<float>> weight_scales;  // one, or one per output channel
-  IntFormat activation_format = kUint8;
-  IntFormat weight_format = kInt8Narrow;
-  BiasForm bias = BiasForm::kInt32;
+  NumberFormat activation_format = kUint8;
+  NumberFormat weight_format = kInt8Narrow;
+  // Where a value's or a node's weight's format is another.
+  std::map<ValueId, NumberFormat> activation_formats;
+  std::map<NodeId, NumberFormat> weight_formats;
+  // QuantParams::limit, of formats with bias=int-round.
+  std::map<ValueId, float> activation_limits;
+  std::map<NodeId, std::vector<float>> weight_limits;
+  BiasForm bias = BiasForm::kInt32;  // of layers whose input and weight are 8-bit integers
+
+  [[nodiscard]] const NumberFormat& ActivationFormat(ValueId value) const;
+  [[nodiscard]] const NumberFormat& WeightFormat(NodeId node) const;
+  // Parameters of a node's weight whose output channels are `axis`.
+  [[nodiscard]] QuantParams WeightParams(const QuantizerPlan::Weighted& weighted) const;
 };
+
+// 8-bit integers and the float8 types of ONNX have standard quantizers: QuantizeLinear and
+// DequantizeLinear (float8: from operator set 19 on). Other formats get operators of the domain
+// octet, which other runtimes do not know.
+[[nodiscard]] bool HasStandardQuantizer(const NumberFormat& format);
 
 // Output channel axis of the weight of Conv (0), Gemm (0 if transB, else 1), MatMul (last).
 [[nodiscard]] int WeightChannelAxis(const Graph& graph, const Node& node);
 
-// Inserts what was planned. Names: VALUE_quantized, VALUE_dequantized, VALUE_scale,
+// Inserts what was planned: QuantizeLinear and DequantizeLinear, or octet.FakeQuantize (of a
+// weight: octet.Dequantize of its codes). Names: VALUE_quantized, VALUE_dequantized, VALUE_scale,
 // VALUE_zero_point. The first closes the holes afterwards (ids change); the second leaves every id
 // valid.
 void InsertQuantizers(Graph& graph, const QuantizerPlan& plan, const QuantizerParams& params);

@@ -57,6 +57,32 @@ std::optional<QuantizerInfo> QuantizerOf(const Graph& graph, NodeId id) {
   return q;
 }
 
+namespace {
+
+bool MakesQuantized(const Node& n) {
+  return n.Is("DequantizeLinear") ||
+         (n.domain == "octet" && (n.op == "FakeQuantize" || n.op == "Dequantize"));
+}
+
+}  // namespace
+
+bool IsFloat8(DType dtype) {
+  return dtype >= DType::kFloat8E4M3Fn && dtype <= DType::kFloat8E5M2FnUz;
+}
+
+bool IsQuantized(const Graph& graph, ValueId value) {
+  if (value == kNoValue) return false;
+  const NodeId producer = graph.value(value).producer;
+  return producer != kNoNode && MakesQuantized(graph.node(producer));
+}
+
+bool HasQuantizers(const Graph& graph) {
+  for (NodeId id : graph.TopologicalOrder()) {
+    if (MakesQuantized(graph.node(id))) return true;
+  }
+  return false;
+}
+
 std::optional<QuantizerInfo> DequantizerOf(const Graph& graph, ValueId value) {
   if (value == kNoValue) return std::nullopt;
   const NodeId producer = graph.value(value).producer;

@@ -60,12 +60,7 @@ std::vector<float> QuantizedWeights(const Graph& graph, const QuantizerPlan::Wei
                                     const QuantizerParams& params) {
   const Tensor& t = *graph.ConstantOf(graph.node(w.node).inputs[1]);
   std::vector<float> values(t.data<float>().begin(), t.data<float>().end());
-  QuantParams q;
-  q.scale = params.weight_scales.at(w.node);
-  q.zero_point.assign(q.scale.size(), 0);
-  q.axis = q.scale.size() > 1 ? w.axis : -1;
-  q.format = params.weight_format;
-  q.granularity = q.axis >= 0 ? Granularity::kChannel : Granularity::kTensor;
+  const QuantParams q = params.WeightParams(w);
   FakeQuantizeArray(values, ExtentsOf(t.shape().dims(), q.axis), q);
   return values;
 }
@@ -139,13 +134,17 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
     graph.node(q->node).inputs[0] = graph.AddConstant(name + "_corrected", std::move(codes));
     return;
   }
-  // A float bias stays on the grid s_x * s_w that the INT8 kernels add it on.
+  // A float bias of an INT8 layer stays on the grid s_x * s_w that its kernels add it on.
   const auto x = DequantizerOf(graph, graph.node(id).inputs[0]);
   const auto w = DequantizerOf(graph, graph.node(id).inputs[1]);
   Tensor values = graph.ConstantOf(bias)->Clone();
   auto d = values.mutable_data<float>();
   for (size_t c = 0; c < d.size(); ++c) {
     const float wanted = static_cast<float>(static_cast<double>(d[c]) + delta[c]);
+    if (!x || !w) {
+      d[c] = wanted;
+      continue;
+    }
     const float grid = x->scale[0] * w->scale[w->scale.size() > 1 ? c : 0];
     d[c] =
         static_cast<float>(QuantizeBias(wanted, x->scale[0], w->scale[w->scale.size() > 1 ? c : 0],
@@ -198,7 +197,7 @@ std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Gra
   for (NodeId id : quantized.TopologicalOrder()) {
     const Node& n = quantized.node(id);
     if (!(n.Is("Conv") || n.Is("Gemm")) || n.input(2) == kNoValue ||
-        !DequantizerOf(quantized, n.input(0)) || !DequantizerOf(quantized, n.input(1)))
+        !IsQuantized(quantized, n.input(0)) || !IsQuantized(quantized, n.input(1)))
       continue;
     const NodeId twin = reference.FindNode(n.name);
     if (twin == kNoNode) continue;

@@ -24,12 +24,11 @@ std::string ManifestJson(const ManifestOrigin& origin, const Recipe& recipe,
   m["recipe"] = recipe.ToYaml();
   auto& activations = m["activations"] = ordered_json::object();
   for (const auto& a : result.activations) {
-    activations[a.value] = {{"scale", a.scale},
-                            {"zero_point", a.zero_point},
-                            {"lo", a.lo},
-                            {"hi", a.hi},
-                            {"method", a.method}};
+    activations[a.value] = {{"format", a.format}, {"scale", a.scale}, {"zero_point", a.zero_point},
+                            {"lo", a.lo},         {"hi", a.hi},       {"method", a.method}};
   }
+  auto& weights = m["weights"] = ordered_json::object();
+  for (const auto& l : result.layers) weights[l.node] = {{"format", l.format}};
   auto& smoothed = m["smoothed"] = ordered_json::object();
   for (const auto& row : result.smoothing) {
     if (row.applied) smoothed[row.group].push_back(row.chosen);

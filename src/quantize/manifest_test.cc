@@ -13,8 +13,8 @@ TEST(Manifest, SaysWhatWentInAndWhatWasChosen) {
   ManifestOrigin origin{"0.1.0", "portable", "abc", "def", R"({"scale": 0.5})"};
   QuantizeResult result;
   result.samples = 3;
-  result.activations.push_back({"b \xff", -1, 2, 0.25F, 7, "mse", 0});  // no UTF-8
-  result.activations.push_back({"a", 0, 1, 0.5F, 0, "minmax", 0});
+  result.activations.push_back({"b \xff", -1, 2, 0.25F, 7, "uint8", "mse", 0});  // no UTF-8
+  result.activations.push_back({"a", 0, 1, 0.5F, 0, "e4m3", "minmax", 0});
   result.kept_float.push_back({"conv", "Conv", "its weight is no constant"});
   const std::string text = ManifestJson(origin, Recipe(), result);
   EXPECT_EQ(text, ManifestJson(origin, Recipe(), result));

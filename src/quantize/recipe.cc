@@ -13,8 +13,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "calibrate/range.h"
-#include "numerics/int_format.h"
 #include "passes/place_quantizers.h"
+#include "quantize/layer_formats.h"
 
 namespace octet {
 namespace {
@@ -84,7 +84,19 @@ std::string ReadEstimator(const YAML::Node& node, const Place& at) {
   return text;
 }
 
+// Formats are checked as a whole in Check().
+std::string ReadFormats(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "a number format");
+  try {
+    (void)ParseFormats(text);
+  } catch (const Error& e) {
+    Wrong(at, "'" + text + "'", Cat("a number format (", e.what(), ")"));
+  }
+  return text;
+}
+
 const std::vector<std::string> kGranularities = {"channel", "tensor"};
+const std::vector<std::string> kWeightEstimators = {"minmax", "mse"};
 
 struct Field {
   const char* key;
@@ -114,17 +126,21 @@ const std::vector<Field>& Fields() {
        [](const Recipe& r) { return r.target; }},
       {"activation_format",
        [](Recipe& r, Y n, P at) {
-         r.activation_format = ReadChoice(n, at, {"auto", "uint8", "int8"});
-         if (r.activation_format == "auto") r.activation_format.clear();
+         r.activation_format = Scalar(n, at, "auto or a number format");
+         if (r.activation_format == "auto") {
+           r.activation_format.clear();
+         } else {
+           r.activation_format = ReadFormats(n, at);
+         }
        },
        [](const Recipe& r) { return r.activation_format.empty() ? "auto" : r.activation_format; }},
       {"estimator", [](Recipe& r, Y n, P at) { r.estimator = ReadEstimator(n, at); },
        [](const Recipe& r) { return r.estimator; }},
-      {"weight_format",
-       [](Recipe& r, Y n, P at) {
-         r.weight_format = ReadChoice(n, at, {"int8-narrow", "int8"});
-       },
+      {"weight_format", [](Recipe& r, Y n, P at) { r.weight_format = ReadFormats(n, at); },
        [](const Recipe& r) { return r.weight_format; }},
+      {"weight_estimator",
+       [](Recipe& r, Y n, P at) { r.weight_estimator = ReadChoice(n, at, kWeightEstimators); },
+       [](const Recipe& r) { return r.weight_estimator; }},
       {"weight_granularity",
        [](Recipe& r, Y n, P at) { r.weight_granularity = ReadChoice(n, at, kGranularities); },
        [](const Recipe& r) { return r.weight_granularity; }},
@@ -170,12 +186,20 @@ LayerRule ReadRule(const YAML::Node& node, const std::string& origin) {
       rule.skip = ReadBool(entry.second, at);
     } else if (key == "estimator") {
       rule.estimator = ReadEstimator(entry.second, at);
+    } else if (key == "activation_format") {
+      rule.activation_format = ReadFormats(entry.second, at);
+    } else if (key == "weight_format") {
+      rule.weight_format = ReadFormats(entry.second, at);
+    } else if (key == "weight_estimator") {
+      rule.weight_estimator = ReadChoice(entry.second, at, kWeightEstimators);
     } else if (key == "weight_granularity") {
       rule.weight_granularity = ReadChoice(entry.second, at, kGranularities);
     } else if (key == "alpha") {
       rule.alpha = ReadAlpha(entry.second, at);
     } else {
-      Wrong(at, "not a key of a layer rule", "match, skip, estimator, weight_granularity or alpha");
+      Wrong(at, "not a key of a layer rule",
+            "match, skip, estimator, activation_format, weight_format, weight_estimator, "
+            "weight_granularity or alpha");
     }
   }
   if (rule.match.empty()) Wrong(whole, "a rule without 'match'", "a glob over node names");
@@ -213,6 +237,42 @@ std::string Quoted(const std::string& text) {
   YAML::Emitter out;
   out << text;
   return out.c_str();
+}
+
+[[noreturn]] void Refuse(const Recipe& recipe, const std::string& what, const std::string& why) {
+  Fail(ErrorCode::kInvalidArgument, "recipe '", recipe.name, "': ", what, "; ", why);
+}
+
+void CheckForTarget(const Recipe& recipe, Target target, const NumberFormat& format,
+                    const std::string& what) {
+  if (target == Target::kOctet) return;
+  const std::string named = Cat("target ", TargetName(target), " with ", what);
+  if (!HasStandardQuantizer(format)) {
+    Refuse(recipe, named,
+           "ONNX has quantizers of int8, uint8, float8_e4m3fn, float8_e4m3fnuz, float8_e5m2 and "
+           "float8_e5m2fnuz; other formats run with target octet");
+  }
+  if (target != Target::kTensorRt) return;
+  if (format == NumberFormat(kUint8))
+    Refuse(recipe, named, "TensorRT takes signed symmetric int8 only");
+  if (format.is_float() && format.Name() != "e4m3fn")
+    Refuse(recipe, named, "of the float8 types TensorRT takes float8_e4m3fn only");
+}
+
+// Either may be empty: not given here.
+void CheckFormats(const Recipe& recipe, Target target, const std::string& activation,
+                  const std::string& weight, const std::string& where) {
+  if (!activation.empty()) {
+    for (const NumberFormat& format : ParseFormats(activation))
+      CheckForTarget(recipe, target, format, Cat("activation_format ", format.Name(), where));
+  }
+  if (weight.empty()) return;
+  for (const NumberFormat& format : ParseFormats(weight)) {
+    const std::string what = Cat("weight_format ", format.Name(), where);
+    CheckForTarget(recipe, target, format, what);
+    if (!format.is_signed())
+      Refuse(recipe, what, "weights are symmetric about 0 and need a signed format");
+  }
 }
 
 }  // namespace
@@ -281,6 +341,10 @@ std::string Recipe::ToYaml() const {
     out += "  - match: " + Quoted(r.match) + "\n";
     if (r.skip) out += Cat("    skip: ", BoolName(*r.skip), "\n");
     if (r.estimator) out += Cat("    estimator: ", Quoted(*r.estimator), "\n");
+    if (r.activation_format)
+      out += Cat("    activation_format: ", Quoted(*r.activation_format), "\n");
+    if (r.weight_format) out += Cat("    weight_format: ", Quoted(*r.weight_format), "\n");
+    if (r.weight_estimator) out += Cat("    weight_estimator: ", *r.weight_estimator, "\n");
     if (r.weight_granularity) out += Cat("    weight_granularity: ", *r.weight_granularity, "\n");
     if (r.alpha) out += "    alpha: " + Number(*r.alpha) + "\n";
   }
@@ -290,11 +354,10 @@ std::string Recipe::ToYaml() const {
 void Recipe::Check() const {
   const Target parsed = ParseTarget(target);
   (void)RangeEstimator::Parse(estimator);
-  (void)IntFormat::Parse(weight_format);
-  if (parsed == Target::kTensorRt && activation_format == "uint8") {
-    Fail(ErrorCode::kInvalidArgument, "recipe '", name,
-         "': target tensorrt with activation_format uint8; TensorRT takes signed symmetric int8 "
-         "only");
+  CheckFormats(*this, parsed, activation_format, weight_format, "");
+  for (const LayerRule& rule : layers) {
+    CheckFormats(*this, parsed, rule.activation_format.value_or(""),
+                 rule.weight_format.value_or(""), Cat(" of the rule '", rule.match, "'"));
   }
   if (parsed == Target::kTensorRt && quantize_outputs) {
     Fail(

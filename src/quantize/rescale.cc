@@ -13,6 +13,7 @@
 #include "numerics/error_stats.h"
 #include "passes/place_quantizers.h"
 #include "quantize/calibration.h"
+#include "quantize/layer_formats.h"
 #include "quantize/layer_rules.h"
 #include "runtime/executor.h"
 
@@ -109,8 +110,6 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
   probe.graph = graph;
   Graph& g = probe.graph;
   g.outputs.clear();
-  const bool symmetric =
-      ParseTarget(recipe.target) == Target::kTensorRt || recipe.activation_format == "int8";
   for (size_t i = 0; i < groups.size(); ++i) {
     const ChannelGroup& group = groups[i];
     for (NodeId consumer : group.consumers) {
@@ -134,20 +133,20 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
         hi = std::max(hi, e.hi[c] / factors[i][c]);
       }
       QuantizerParams params;
-      params.weight_format = IntFormat::Parse(recipe.weight_format);
+      // Of several formats the first: what smoothing does is much the same for all.
+      params.activation_format = ActivationFormats(recipe, original.name)[0];
+      params.weight_format = WeightFormats(recipe, original.name)[0];
       params.bias = BiasForm::kFloat;
       const std::string& subject = g.value(x).name;
-      if (symmetric) {
-        params.activation_format = kInt8;
-        params.activations[scaled] = {ChooseSymmetric(std::max(-lo, hi), kInt8, {}, subject), 0};
+      const NumberFormat& format = params.activation_format;
+      if (format.is_float() || format.is_signed()) {
+        params.activations[scaled] = {ChooseScale(std::max(-lo, hi), format, {}, subject), 0};
       } else {
-        params.activations[scaled] = ChooseAsymmetric(lo, hi, kUint8, subject);
+        params.activations[scaled] = ChooseAsymmetric(lo, hi, format.integer(), subject);
       }
       const Tensor& w = *g.ConstantOf(g.node(twin_id).inputs[1]);
-      const std::string* rule = RuleFor(recipe, original.name, &LayerRule::weight_granularity);
-      const bool per_channel = (rule != nullptr ? *rule : recipe.weight_granularity) == "channel";
       const int weight_axis = WeightChannelAxis(g, g.node(twin_id));
-      const int scale_axis = per_channel ? weight_axis : -1;
+      const int scale_axis = WeightScaleAxis(recipe, original.name, weight_axis);
       params.weight_scales[twin_id] =
           ChooseWeightScales(w.data<float>(), ExtentsOf(w.shape().dims(), scale_axis), scale_axis,
                              params.weight_format, original.name)

@@ -3,14 +3,18 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
 #include "calibrate/range.h"
 #include "graph/ops.h"
+#include "passes/guard_float8.h"
 #include "passes/place_quantizers.h"
 #include "quantize/bias_correction.h"
 #include "quantize/calibration.h"
+#include "quantize/layer_formats.h"
 #include "quantize/layer_rules.h"
 #include "quantize/rescale.h"
 #include "runtime/executor.h"
@@ -18,15 +22,19 @@
 namespace octet {
 namespace {
 
-IntFormat ActivationFormat(const Recipe& recipe) {
-  if (!recipe.activation_format.empty()) return IntFormat::Parse(recipe.activation_format);
-  return ParseTarget(recipe.target) == Target::kTensorRt ? kInt8 : kUint8;
-}
-
 PlacementOptions Placement(const Graph& graph, const Recipe& recipe) {
   PlacementOptions options;
   options.target = ParseTarget(recipe.target);
   options.quantize_outputs = recipe.quantize_outputs;
+  if (options.target == Target::kOnnxRuntime) {
+    std::vector<NumberFormat> formats = ActivationFormats(recipe, "");
+    for (const LayerRule& rule : recipe.layers) {
+      if (!rule.activation_format) continue;
+      for (const NumberFormat& f : ParseFormats(*rule.activation_format)) formats.push_back(f);
+    }
+    options.compute_only = std::any_of(formats.begin(), formats.end(),
+                                       [](const NumberFormat& f) { return f.is_float(); });
+  }
   for (NodeId id : graph.TopologicalOrder()) {
     const std::string& name = graph.node(id).name;
     const bool* skip = RuleFor(recipe, name, &LayerRule::skip);
@@ -237,36 +245,89 @@ class Road {
     return RangeEstimator::Parse(recipe_.estimator);
   }
 
-  // Values that share a grid get the union of their ranges.
+  // Formats that the readers of a value ask for: all must ask for the same.
+  std::vector<NumberFormat> FormatsFor(const std::vector<size_t>& grid) const {
+    std::optional<std::vector<NumberFormat>> asked;
+    std::string first;
+    for (size_t i : grid) {
+      for (const Graph::Use& use : graph_.UsesOf(plan_.activations[i].value)) {
+        const std::string& node = graph_.node(use.node).name;
+        std::vector<NumberFormat> formats = ActivationFormats(recipe_, node);
+        if (asked && *asked != formats) {
+          Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': '", node, "' and '",
+               first, "' read '", graph_.value(plan_.activations[i].value).name,
+               "' or what shares its grid, but ask for different activation formats");
+        }
+        if (!asked) first = node;
+        asked = std::move(formats);
+      }
+    }
+    return asked ? *asked : ActivationFormats(recipe_, "");
+  }
+
+  // Of several formats the one of least expected error, summed over the values of the grid.
+  NumberFormat BestFormatFor(const std::vector<size_t>& grid) const {
+    const std::vector<NumberFormat> formats = FormatsFor(grid);
+    if (formats.size() == 1) return formats[0];
+    NumberFormat best;
+    double least = std::numeric_limits<double>::infinity();
+    for (const NumberFormat& format : formats) {
+      double error = 0;
+      for (size_t i : grid) {
+        const ValueId v = plan_.activations[i].value;
+        const std::string& name = graph_.value(v).name;
+        error +=
+            EstimateRange(name, statistics_.At(name), EstimatorFor(v), format, format.is_signed())
+                .mse;
+      }
+      if (error < least) {
+        least = error;
+        best = format;
+      }
+    }
+    return best;
+  }
+
+  // Values that share a grid get one format and the union of their ranges.
   void ChooseActivations() {
-    params_.activation_format = ActivationFormat(recipe_);
-    const bool symmetric = params_.activation_format.is_signed;
     std::map<int, std::vector<size_t>> grids;
     for (size_t i = 0; i < plan_.activations.size(); ++i)
       grids[plan_.activations[i].grid].push_back(i);
     result_.activations.resize(plan_.activations.size());
     for (const auto& [unused, members] : grids) {
+      const NumberFormat format = BestFormatFor(members);
+      const bool symmetric = format.is_float() || format.is_signed();
       float lo = 0, hi = 0;
       for (size_t i : members) {
         const ValueId v = plan_.activations[i].value;
         const std::string& name = graph_.value(v).name;
-        const RangeChoice choice = EstimateRange(name, statistics_.At(name), EstimatorFor(v),
-                                                 params_.activation_format, symmetric);
+        const ValueStatistics& statistics = statistics_.At(name);
+        const RangeChoice choice =
+            EstimateRange(name, statistics, EstimatorFor(v), format, symmetric);
+        if (format.is_float() && !format.is_signed() && statistics.min() < 0) {
+          Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': '", name,
+               "' goes down to ", statistics.min(), ", which the unsigned format ", format.Name(),
+               " cannot hold");
+        }
         lo = std::min(lo, choice.lo);
         hi = std::max(hi, choice.hi);
         auto& row = result_.activations[i];
         row.value = name;
+        row.format = format.Name();
         row.method = MethodName(choice.method);
         row.clipped_fraction = choice.clipped_fraction;
       }
       for (size_t i : members) {
         auto& row = result_.activations[i];
-        const ScaleZero grid =
-            symmetric ? ScaleZero{ChooseSymmetric(std::max(-lo, hi), params_.activation_format, {},
-                                                  row.value),
-                                  0}
-                      : ChooseAsymmetric(lo, hi, params_.activation_format, row.value);
-        params_.activations[plan_.activations[i].value] = grid;
+        const ValueId value = plan_.activations[i].value;
+        const float absmax = std::max(-lo, hi);
+        const ScaleZero grid = symmetric ? ScaleZero{ChooseScale(absmax, format, {}, row.value), 0}
+                                         : ChooseAsymmetric(lo, hi, format.integer(), row.value);
+        params_.activations[value] = grid;
+        params_.activation_formats[value] = format;
+        if (format.is_float() && format.floating().bias_rule == BiasRule::kIntegerRound) {
+          params_.activation_limits[value] = FloatLimitFor(format.floating(), absmax, grid.scale);
+        }
         row.lo = lo;
         row.hi = hi;
         row.scale = grid.scale;
@@ -281,34 +342,40 @@ class Road {
     return e.Name();
   }
 
+  // The bias of a layer of 8-bit integers lies on an int32 grid.
+  bool HasIntegerBias(const Node& node, const NumberFormat& weight_format) const {
+    const NumberFormat& input = params_.ActivationFormat(node.inputs[0]);
+    return graph_.ConstantOf(node.input(2)) != nullptr && !weight_format.is_float() &&
+           weight_format.bits() == 8 && !input.is_float() && input.bits() == 8;
+  }
+
   void ChooseWeights() {
-    params_.weight_format = IntFormat::Parse(recipe_.weight_format);
     params_.bias =
         ParseTarget(recipe_.target) == Target::kTensorRt ? BiasForm::kGridFloat : BiasForm::kInt32;
     for (const auto& w : plan_.weighted) {
       const Node& node = graph_.node(w.node);
-      const Tensor& weight = *graph_.ConstantOf(node.inputs[1]);
-      const std::string* rule = RuleFor(recipe_, node.name, &LayerRule::weight_granularity);
-      const int axis =
-          (rule != nullptr ? *rule : recipe_.weight_granularity) == "channel" ? w.axis : -1;
-      auto choice =
-          ChooseWeightScales(weight.data<float>(), ExtentsOf(weight.shape().dims(), axis), axis,
-                             params_.weight_format, graph_.value(node.inputs[1]).name);
+      WeightScaleChoice weight =
+          ChooseWeight(recipe_, node.name, *graph_.ConstantOf(node.inputs[1]), w.axis,
+                       graph_.value(node.inputs[1]).name);
+      std::vector<float>& scale = weight.params.scale;
       QuantizeResult::Layer row;
       row.node = node.name;
       row.op = node.op;
-      row.dead_channels = static_cast<int64_t>(choice.dead.size());
-      if (const Tensor* bias = graph_.ConstantOf(node.input(2))) {
+      row.format = weight.params.format.Name();
+      row.dead_channels = static_cast<int64_t>(weight.dead.size());
+      if (HasIntegerBias(node, weight.params.format)) {
         row.raised_scales = static_cast<int64_t>(
-            RaiseScalesForBias(choice.params.scale, params_.activations.at(node.inputs[0]).scale,
-                               bias->data<float>(), node.name)
+            RaiseScalesForBias(scale, params_.activations.at(node.inputs[0]).scale,
+                               graph_.ConstantOf(node.input(2))->data<float>(), node.name)
                 .size());
       }
-      const auto [lo, hi] =
-          std::minmax_element(choice.params.scale.begin(), choice.params.scale.end());
+      const auto [lo, hi] = std::minmax_element(scale.begin(), scale.end());
       row.weight_scale_min = *lo;
       row.weight_scale_max = *hi;
-      params_.weight_scales[w.node] = std::move(choice.params.scale);
+      params_.weight_formats[w.node] = weight.params.format;
+      if (!weight.params.limit.empty())
+        params_.weight_limits[w.node] = std::move(weight.params.limit);
+      params_.weight_scales[w.node] = std::move(scale);
       result_.layers.push_back(std::move(row));
     }
   }
@@ -323,6 +390,7 @@ class Road {
     }
     for (const auto& s : plan_.skipped) result_.kept_float.push_back({s.node, s.op, s.reason});
     InsertQuantizers(graph_, plan_, params_);
+    if (ParseTarget(recipe_.target) == Target::kOnnxRuntime) GuardFloat8Quantizers(graph_);
     if (recipe_.bias_correction == "empirical" && data_ == nullptr) {
       result_.warnings.push_back(
           "biases corrected analytically: the empirical way needs the data, not statistics alone");

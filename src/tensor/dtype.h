@@ -7,6 +7,9 @@
 
 namespace octet {
 
+// g++ takes enumerators of a scoped enumeration to hide constants of numerics/int_format.h.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 enum class DType : uint8_t {
   kUndefined,
   kFloat32,
@@ -27,6 +30,7 @@ enum class DType : uint8_t {
   kFloat8E5M2,
   kFloat8E5M2FnUz,
 };
+#pragma GCC diagnostic pop
 
 [[nodiscard]] int64_t SizeOf(DType dtype);              // bytes per element; 0 for kUndefined
 [[nodiscard]] std::string_view NameOf(DType dtype);     // "float32", "int8", ...

@@ -19,6 +19,14 @@ Step MakeUnary(const StepRequest& r);
 Step MakeClip(const StepRequest& r);
 Step MakeNot(const StepRequest& r);
 
+// formats.cc: domain octet, and float8 codes of QuantizeLinear and DequantizeLinear
+Step MakeFakeQuantize(const StepRequest& r);
+Step MakeQuantizeFormat(const StepRequest& r);
+Step MakeDequantizeFormat(const StepRequest& r);
+bool IsFloat8(DType dtype);
+Step MakeQuantizeFloat8(const StepRequest& r);
+Step MakeDequantizeFloat8(const StepRequest& r);
+
 // cast.cc
 Step MakeCast(const StepRequest& r);
 

@@ -194,6 +194,7 @@ int32_t ZeroOf(const StepArgs& a, kernels::CodeType type) {
 }  // namespace
 
 Step MakeQuantizeLinear(const StepRequest& r) {
+  if (IsFloat8(r.outputs[0].dtype)) return MakeQuantizeFloat8(r);
   if (r.dtype(0) != DType::kFloat32 || r.dtype(1) != DType::kFloat32) {
     FailStep(r, Cat("input is ", NameOf(r.dtype(0)), " and scale ", NameOf(r.dtype(1)),
                     ", expected float32"));
@@ -247,6 +248,7 @@ Step MakeQuantizeLinear(const StepRequest& r) {
 Step MakeDequantizeLinear(const StepRequest& r) {
   if (r.dtype(1) != DType::kFloat32)
     FailStep(r, Cat("scale is ", NameOf(r.dtype(1)), ", expected float32"));
+  if (IsFloat8(r.dtype(0))) return MakeDequantizeFloat8(r);
   Step step = NewStep(r, "octet:dequantize");
   const Walk w = PlanWalk(r, step);
   if (UseKernel(r, w, r.dtype(0))) {
