@@ -6,6 +6,10 @@ What may differ is the last bit of a float sum (ONNX Runtime may fuse multiply a
 that lies at a tie, a code behind it: the bound is float_parity's plus one code of each layer.
 """
 
+import json
+import pathlib
+import statistics
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -14,7 +18,7 @@ import numpy as np
 import onnx
 from float_parity import bound, run_ort
 from make_models import make
-from octet_program import ROOT, SCRATCH, run_model, succeed
+from octet_program import PROGRAM, ROOT, SCRATCH, run_model, succeed
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -71,6 +75,29 @@ class Dynamic(unittest.TestCase):
                     worst = float(np.abs(got[name] - want).max()) / spread
                     print(f"{model.stem}: {worst:.2g} of the range, at most {limit:.2g}")
                     self.assertLessEqual(worst, limit)
+
+    def test_whole_network_peers(self):
+        """bench/peers/onnxruntime_models.py takes any rank of input, and its ratios are of what it
+        says."""
+        models = [make_transformer(SCRATCH / "models" / "tiny_operator.onnx", "tiny")]
+        models += make(["grouped_conv"], SCRATCH / "models").values()
+        with tempfile.TemporaryDirectory() as folder:
+            report = pathlib.Path(folder) / "report.json"
+            command = [
+                sys.executable, ROOT / "bench/peers/onnxruntime_models.py", "--octet", PROGRAM,
+                "--threads", 1, "--rounds", 2, "--seconds", 0.01, "--json", report, *models,
+            ]
+            subprocess.run([str(c) for c in command], check=True, capture_output=True, timeout=300)
+            entries = json.loads(report.read_text())
+        self.assertEqual([entry["model"] for entry in entries], [path.stem for path in models])
+        for entry in entries:
+            seconds = entry["seconds"]
+            roads = [row for row in seconds if row.startswith("ort int8")]
+            self.assertEqual("ort int8 dynamic" in roads, entry["model"] == "tiny_operator")
+            self.assertEqual(seconds[entry["fastest_ort"]], min(seconds[row] for row in roads))
+            self.assertEqual(entry["ratio"], statistics.median(entry["ratios"]))
+            expected = seconds["octet float32"] / seconds[entry["octet"]]
+            self.assertAlmostEqual(entry["over_octet_float32"] / expected, 1, delta=1e-9)
 
 
 if __name__ == "__main__":
