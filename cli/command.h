@@ -41,6 +41,7 @@ std::vector<Command> AddOperatorBenches(CLI::App& bench, Common& common);
 Command AddFormat(CLI::App& root, Common& common);
 Command AddMultiplier(CLI::App& root, Common& common);
 Command AddSweep(CLI::App& root, Common& common);
+Command AddReport(CLI::App& root, Common& common);
 Command AddRun(CLI::App& root, Common& common);
 Command AddDemo(CLI::App& root, Common& common);
 Command AddInfo(CLI::App& root, Common& common);

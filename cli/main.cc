@@ -38,8 +38,8 @@ int main(int argc, char** argv) {
       AddInspect(root, common),    AddCalibrate(root, common), AddQuantize(root, common),
       AddEval(root, common),       AddAnalyze(root, common),   AddVerify(root, common),
       AddAudit(root, common),      AddBench(root, common),     AddFormat(root, common),
-      AddMultiplier(root, common), AddSweep(root, common),     AddRun(root, common),
-      AddDemo(root, common),       AddInfo(root, common)};
+      AddMultiplier(root, common), AddSweep(root, common),     AddReport(root, common),
+      AddRun(root, common),        AddDemo(root, common),      AddInfo(root, common)};
   for (const Command& command : commands) AddCommonOptions(command.app, common);
 
   if (argc > 1 && IsUnknownCommand(commands, argv[1])) {

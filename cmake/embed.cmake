@@ -1,0 +1,21 @@
+# cmake -DOUT=FILE.cc -P embed.cmake NAME=FILE[,FILE...] ...: a source file with one function octet::NAME()
+# for each, that gives the bytes of its files, one after another.
+set(text "#include \"report/assets.h\"\n\nnamespace octet {\n")
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(NOT CMAKE_ARGV${i} MATCHES "^([A-Za-z]+)=(.+)$")  # options begin with a dash
+    continue()
+  endif()
+  set(name ${CMAKE_MATCH_1})
+  string(REPLACE "," ";" files "${CMAKE_MATCH_2}")
+  set(bytes "")
+  foreach(file ${files})
+    file(READ ${file} hex HEX)
+    string(APPEND bytes "${hex}0a")
+  endforeach()
+  string(REGEX REPLACE "(................................................................)" "\\1\n" bytes "${bytes}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
+  string(APPEND text "static constexpr unsigned char k${name}[] = {\n${bytes}};\n"
+    "std::string_view ${name}() { return {reinterpret_cast<const char*>(k${name}), sizeof k${name}}; }\n")
+endforeach()
+file(WRITE ${OUT} "${text}}  // namespace octet\n")
