@@ -128,9 +128,16 @@ std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel,
   const int64_t x_hi = p.grid_at_run ? 255 : x_lo + 255;
   for (int64_t n = 0; n < p.out_channels; ++n) {
     int64_t positive = 0, negative = 0;
-    for (int64_t i = 0; i < per_channel; ++i) {
-      const int64_t w = p.weight[n * per_channel + i];
-      (w > 0 ? positive : negative) += w;
+    const int8_t* row = p.weight + n * per_channel;
+    for (int64_t i = 0; i < per_channel;) {  // pieces that int32 holds, for vectors
+      const int64_t end = std::min(per_channel, i + (1 << 16));
+      int32_t above = 0, all = 0;
+      for (; i < end; ++i) {
+        above += std::max<int32_t>(row[i], 0);
+        all += row[i];
+      }
+      positive += above;
+      negative += all - above;
     }
     (*sums)[static_cast<size_t>(n)] = positive + negative;
     const int64_t bias = p.epilogue.bias.empty() ? 0 : p.epilogue.bias[static_cast<size_t>(n)];
@@ -253,20 +260,24 @@ void Convolution::Pack() {
   } else {
     group_bytes_ = (PackedBytes(group_out, taps_, kc_, kernel_->layout) + 63) / 64 * 64;
     weights_ = AlignedBytes(group_bytes_ * p.groups);
-    std::vector<int8_t> tap_major(static_cast<size_t>(group_out * taps_ * kc_));
+    const int64_t window = p.kernel_h * p.kernel_w;
+    std::vector<int8_t> tap_major;
+    if (window > 1) tap_major.resize(static_cast<size_t>(group_out * taps_ * kc_));
     for (int64_t g = 0; g < p.groups; ++g) {
-      for (int64_t n = 0; n < group_out; ++n)
-        for (int64_t c = 0; c < group_in; ++c)
-          for (int64_t ky = 0; ky < p.kernel_h; ++ky)
-            for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
-              const int64_t within =
-                  merged_ ? ky * kc_ + kx * group_in + c : (ky * p.kernel_w + kx) * group_in + c;
-              const int64_t from =
-                  (((g * group_out + n) * group_in + c) * p.kernel_h + ky) * p.kernel_w + kx;
-              tap_major[static_cast<size_t>(n * taps_ * kc_ + within)] =
-                  plain_[static_cast<size_t>(from)];
-            }
-      const AlignedBytes packed = PackWeights({tap_major, group_out, taps_, kc_}, kernel_->layout);
+      const int8_t* plain = plain_.data() + g * group_out * group_in * window;
+      for (int64_t n = 0; window > 1 && n < group_out; ++n)
+        for (int64_t ky = 0; ky < p.kernel_h; ++ky)
+          for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
+            const int64_t within =
+                merged_ ? ky * kc_ + kx * group_in : (ky * p.kernel_w + kx) * group_in;
+            int8_t* to = tap_major.data() + n * taps_ * kc_ + within;
+            const int8_t* from = plain + n * group_in * window + ky * p.kernel_w + kx;
+            for (int64_t c = 0; c < group_in; ++c) to[c] = from[c * window];
+          }
+      const std::span<const int8_t> rows =
+          window > 1 ? std::span<const int8_t>(tap_major)
+                     : std::span<const int8_t>(plain, static_cast<size_t>(group_out * group_in));
+      const AlignedBytes packed = PackWeights({rows, group_out, taps_, kc_}, kernel_->layout);
       std::copy_n(packed.data(), packed.size(), weights_.data() + g * group_bytes_);
     }
   }

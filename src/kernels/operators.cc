@@ -31,9 +31,13 @@ ConvProblem AsConv(const GemmProblem& g, std::vector<int8_t>* transposed) {
   p.epilogue = g.epilogue;
   if (!g.weight_is_nk) {
     transposed->resize(static_cast<size_t>(g.n) * static_cast<size_t>(g.k));
-    for (int64_t k = 0; k < g.k; ++k)
-      for (int64_t n = 0; n < g.n; ++n)
-        (*transposed)[static_cast<size_t>(n * g.k + k)] = g.weight[k * g.n + n];
+    constexpr int64_t kTile = 64;  // of both sides, in L1
+    for (int64_t k0 = 0; k0 < g.k; k0 += kTile)
+      for (int64_t n0 = 0; n0 < g.n; n0 += kTile)
+        for (int64_t n = n0; n < std::min(g.n, n0 + kTile); ++n) {
+          int8_t* to = transposed->data() + n * g.k;
+          for (int64_t k = k0; k < std::min(g.k, k0 + kTile); ++k) to[k] = g.weight[k * g.n + n];
+        }
     p.weight = transposed->data();
   }
   return p;

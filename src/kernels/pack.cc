@@ -25,18 +25,16 @@ void PackPairsS16(const PlainWeights& w, int16_t* out) {
       }
 }
 
+// A panel's taps follow each other, each as the kernels of PackTiles make one.
 void PackTilesK64(const PlainWeights& w, int8_t* out) {
-  const int64_t tap_row = RoundUp(w.kc, 64), panel_row = w.taps * tap_row;
+  const KernelInfo& kernel = Select(Op::PackTiles);
+  const int64_t tap_row = RoundUp(w.kc, 64);
   for (int64_t n0 = 0; n0 < w.n; n0 += 64) {
-    const int64_t width = std::min<int64_t>(64, RoundUp(w.n - n0, 16));
-    int8_t* panel = out + n0 * panel_row;
-    for (int64_t n = n0; n < std::min(w.n, n0 + 64); ++n)
-      for (int64_t t = 0; t < w.taps; ++t)
-        for (int64_t k = 0; k < w.kc; ++k) {
-          const int64_t row = t * tap_row + k, channel = n - n0;
-          panel[row / 64 * 64 * width + channel / 16 * 1024 + row % 64 / 4 * 64 + channel % 16 * 4 +
-                row % 4] = w.codes[static_cast<size_t>((n * w.taps + t) * w.kc + k)];
-        }
+    const int64_t here = std::min<int64_t>(64, w.n - n0), width = RoundUp(here, 16);
+    for (int64_t t = 0; t < w.taps; ++t) {
+      Call(kernel, PackTilesArgs{w.codes.data() + (n0 * w.taps + t) * w.kc, w.taps * w.kc, here,
+                                 w.kc, out + n0 * w.taps * tap_row + t * tap_row * width, nullptr});
+    }
   }
 }
 
