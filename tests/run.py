@@ -33,6 +33,8 @@ HOUSE = {
 MODULES = (
     "road",
     "bench_operators",
+    "sweep",
+    "report",
     "multiplier",
     "invariance",
     "bad_input",

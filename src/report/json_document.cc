@@ -44,11 +44,9 @@ std::string Text(const ordered_json& object, const char* key) {
 }
 
 ordered_json RangeOf(const ordered_json& a) {
-  return {{"lo", Figure(a, "lo")},
-          {"hi", Figure(a, "hi")},
-          {"scale", Figure(a, "scale")},
-          {"method", Text(a, "method")},
-          {"clipped", Figure(a, "clipped")}};
+  return {{"lo", Figure(a, "lo")},       {"hi", Figure(a, "hi")},
+          {"scale", Figure(a, "scale")}, {"format", Text(a, "format")},
+          {"method", Text(a, "method")}, {"clipped", Figure(a, "clipped")}};
 }
 
 ordered_json Document(const std::string& kind, ordered_json point, ordered_json layer_set,

@@ -32,6 +32,7 @@ ordered_json RangesOf(const std::vector<QuantizeResult::Activation>& ranges) {
     all[a.value] = {{"lo", Rounded(static_cast<double>(a.lo))},
                     {"hi", Rounded(static_cast<double>(a.hi))},
                     {"scale", Rounded(static_cast<double>(a.scale))},
+                    {"format", a.format},
                     {"method", a.method},
                     {"clipped", Rounded(a.clipped_fraction)}};
   }

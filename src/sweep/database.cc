@@ -42,7 +42,7 @@ CREATE TABLE layers (
 CREATE TABLE ranges (
   point TEXT NOT NULL REFERENCES points(id) ON DELETE CASCADE,
   position INTEGER NOT NULL, value TEXT NOT NULL, lo REAL, hi REAL, scale REAL,
-  zero_point INTEGER, method TEXT NOT NULL, clipped REAL,
+  zero_point INTEGER, format TEXT NOT NULL, method TEXT NOT NULL, clipped REAL,
   PRIMARY KEY (point, position)) WITHOUT ROWID;
 CREATE TABLE smoothing (
   point TEXT NOT NULL REFERENCES points(id) ON DELETE CASCADE,
@@ -268,12 +268,16 @@ void SweepDatabase::Put(const PointRecord& r, const std::vector<const ViewSet*>&
       layer.Bind(l.local_sqnr_db).Bind(l.accumulated_sqnr_db).Bind(l.l1).Bind(l.cosine);
       layer.Bind(l.saturated).Run();
     }
-    Statement range(*this, "INSERT INTO ranges VALUES (?,?,?,?,?,?,?,?,?)");
+    Statement range(*this, "INSERT INTO ranges VALUES (?,?,?,?,?,?,?,?,?,?)");
     position = 0;
     for (const auto& a : r.ranges) {
       range.Bind(r.id).Bind(position++).Bind(a.value).Bind(static_cast<double>(a.lo));
       range.Bind(static_cast<double>(a.hi)).Bind(static_cast<double>(a.scale));
-      range.Bind(int64_t{a.zero_point}).Bind(a.method).Bind(a.clipped_fraction).Run();
+      range.Bind(int64_t{a.zero_point})
+          .Bind(a.format)
+          .Bind(a.method)
+          .Bind(a.clipped_fraction)
+          .Run();
     }
     Statement smoothing(*this, "INSERT INTO smoothing VALUES (?,?,?,?,?,?,?)");
     position = 0;
@@ -385,7 +389,7 @@ std::vector<QuantizeResult::Activation> SweepDatabase::Ranges(const std::string&
   const std::lock_guard lock(mutex_);
   std::vector<QuantizeResult::Activation> ranges;
   Statement s(*this,
-              "SELECT value, lo, hi, scale, zero_point, method, clipped FROM ranges "
+              "SELECT value, lo, hi, scale, zero_point, format, method, clipped FROM ranges "
               "WHERE point = ? ORDER BY position");
   s.Bind(id);
   while (s.Step()) {
@@ -395,6 +399,7 @@ std::vector<QuantizeResult::Activation> SweepDatabase::Ranges(const std::string&
     a.hi = static_cast<float>(s.Real());
     a.scale = static_cast<float>(s.Real());
     a.zero_point = static_cast<int32_t>(s.Int());
+    a.format = s.Text();
     a.method = s.Text();
     a.clipped_fraction = s.Real();
     ranges.push_back(std::move(a));

@@ -138,7 +138,7 @@ function activationsSection(point) {
   const one = before && before[chosen.value];
   const two = after && after[chosen.value];
   const range = point.ranges[chosen.value];
-  const text = range ? `Grid of this value: ${number(range.lo)} … ${number(range.hi)} by ${range.method}, ` +
+  const text = range ? `Grid of this value: ${number(range.lo)} … ${number(range.hi)} by ${range.method}${range.format ? ` in ${range.format}` : ""}, ` +
     `step ${number(range.scale)}; ${number(100 * range.clipped, 3)} % of the elements lie outside.`
     : "This value has no grid of its own.";
   return section("Activations", `Largest magnitude of each channel, and how the values are spread, over the calibration samples. ${text}`,
@@ -197,6 +197,7 @@ function rangesTable(point) {
   const table = sortableTable([
     { title: "Value", left: true, value: (r) => r.name, text: (r) => r.name },
     figure("Low", "lo"), figure("High", "hi"), figure("Scale", "scale"),
+    ...(rows.some((r) => r.format) ? [{ title: "Format", left: true, value: (r) => r.format, text: (r) => r.format }] : []),
     { title: "Estimator", left: true, value: (r) => r.method, text: (r) => r.method },
     { title: "Clipped", value: (r) => r.clipped, text: (r) => `${number(100 * r.clipped, 3)} %`, firstUp: false },
   ], rows);

@@ -51,7 +51,7 @@ function spanOf(list, metric, level) {
   const [lo, hi] = [Math.min(...ends), Math.max(...ends)];
   const air = 0.05 * (hi - lo || Math.abs(hi) || 1);
   if (metricInfo(metric).percent && hi - lo > 0.02)
-    return { min: Math.floor(100 * (lo - air)) / 100, max: Math.min(1, Math.ceil(100 * (hi + air)) / 100) };
+    return { min: Math.floor(100 * (lo >= 0 ? Math.max(0, lo - air) : lo - air)) / 100, max: Math.min(1, Math.ceil(100 * (hi + air)) / 100) };
   return { min: lo >= 0 ? Math.max(0, lo - air) : lo - air, max: metricInfo(metric).percent ? Math.min(1, hi + air) : hi + air };
 }
 

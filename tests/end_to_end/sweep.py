@@ -1,0 +1,232 @@
+"""octet sweep: what it computes does not depend on how it is run, and nothing is lost to a kill."""
+
+import csv
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+import unittest
+
+from demo_model import DATA, MODEL, fresh_folder
+from octet_program import BAD_FILE, CHECK_FAILED, PROGRAM, ROOT, USAGE, run, succeed
+
+EXAMPLE = ROOT / "examples/demo_sweep.yaml"
+EXAMPLE_POINTS = 8 + 7 + 2
+HEAD = f"""
+models: [{{path: {MODEL}, name: demo}}]
+data:
+  path: {DATA}
+  preset: imagenet-tf
+  calibration: {{samples: 8}}
+  evaluation: {{skip: 64, samples: 16}}
+metrics: [top1, kl]
+analyze: 2
+"""
+
+
+def write(name, text):
+    folder = fresh_folder(name)
+    path = folder / "sweep.yaml"
+    path.write_text(HEAD + text, encoding="utf-8")
+    return folder, path
+
+
+def rows_of(database):
+    """All of the points that a clock does not decide, by id."""
+    connection = sqlite3.connect(database)
+    points = connection.execute(
+        "SELECT id, kind, ordinal, label, recipe, status, error, views_before, views_after,"
+        " macs_int8_fraction FROM points ORDER BY id"
+    ).fetchall()
+    tables = [
+        connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+        for table in ("metrics", "layers", "ranges", "smoothing", "views")
+    ]
+    connection.close()
+    return points, tables
+
+
+def count(database):
+    """Points in a database that may not be there yet."""
+    try:
+        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+        (number,) = connection.execute(
+            "SELECT count(*) FROM points WHERE kind = 'point'"
+        ).fetchone()
+        connection.close()
+        return number
+    except sqlite3.OperationalError:
+        return 0
+
+
+def start_and_kill(arguments, database, at_least):
+    """Runs octet until the database holds so many points; then kill -9."""
+    process = subprocess.Popen(
+        [str(PROGRAM), *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    limit = time.monotonic() + 300
+    while count(database) < at_least and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+class Sweep(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        """The example, killed twice and resumed."""
+        cls.folder = fresh_folder("sweep_example")
+        cls.database = cls.folder / "sweep.db"
+        arguments = ("sweep", EXAMPLE, "-o", cls.folder, "--resume", "--csv", cls.folder / "p.csv")
+        cls.codes = [start_and_kill(arguments, cls.database, n) for n in (3, 9)]
+        cls.before = count(cls.database)
+        cls.result = succeed(*arguments, "--json").json
+
+    def test_resumed_after_kill(self):
+        summary = self.result["summary"]
+        self.assertEqual(self.codes, [-signal.SIGKILL] * 2)
+        self.assertGreaterEqual(self.before, 9)
+        self.assertLess(self.before, EXAMPLE_POINTS)
+        self.assertEqual(summary["before"], self.before, "nothing is computed again")
+        self.assertEqual(summary["done"], EXAMPLE_POINTS - self.before)
+        self.assertEqual(summary["failed"], 0)
+        connection = sqlite3.connect(self.database)
+        self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        counts = connection.execute(
+            "SELECT (SELECT count(*) FROM metrics m WHERE m.point = p.id),"
+            " (SELECT count(*) FROM layers l WHERE l.point = p.id) FROM points p"
+            " WHERE kind = 'point'"
+        ).fetchall()
+        connection.close()
+        self.assertEqual(len(counts), EXAMPLE_POINTS)
+        self.assertEqual(set(metrics for metrics, _ in counts), {4}, "no point is half written")
+        self.assertGreater(min(layers for _, layers in counts), 10)
+
+    def test_shards_on_one_thread_give_the_same(self):
+        """Two shards, a point at a time, merged: the same rows as in parallel, killed, resumed."""
+        folder = fresh_folder("sweep_shards")
+        parts = [folder / f"{i}.db" for i in (1, 2)]
+        for i, part in enumerate(parts, 1):
+            summary = succeed(
+                "sweep", EXAMPLE, "-o", part, "--shard", f"{i}/2", "--jobs", 1, "--json"
+            ).json["summary"]
+            self.assertEqual(summary["in_shard"], summary["done"])
+            self.assertEqual(summary["jobs"], 1)
+        merged = folder / "all.db"
+        succeed("sweep", "--merge", *parts, "-o", merged)
+        self.assertEqual(rows_of(merged), rows_of(self.database))
+
+    def test_csv(self):
+        text = (self.folder / "p.csv").read_bytes().decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        self.assertEqual(len(rows), EXAMPLE_POINTS + 1)
+        reference = [row for row in rows if row["kind"] == "float"]
+        self.assertEqual(len(reference), 1)
+        for row in rows:
+            self.assertEqual(row["status"], "done")
+            self.assertLessEqual(float(row["top1_lo"]), float(row["top1"]))
+        by_id = {point["id"]: point for point in self.result["points"]}
+        for row in rows:
+            self.assertEqual(float(row["kl"]), by_id[row["id"]]["metrics"]["kl"]["value"])
+
+    def test_points_equal_quantize_and_eval(self):
+        """A point's figures are those of octet quantize and octet eval with its recipe."""
+        point = next(p for p in self.result["points"] if p["label"].startswith("alpha=0.5"))
+        folder = fresh_folder("sweep_point")
+        recipe, out = folder / "recipe.yaml", folder / "q.onnx"
+        recipe.write_text(point["recipe"], encoding="utf-8")
+        data = ("--data", DATA, "--preset", "imagenet-tf")
+        succeed("quantize", MODEL, *data, "--samples", 32, "--recipe", recipe, "-o", out)
+        figures = succeed(
+            "eval", out, "--against", MODEL, *data, "--skip", 64, "--samples", 128, "--json"
+        ).json
+        for name, figure in point["metrics"].items():
+            self.assertEqual(figures[name], figure["value"], name)
+
+    def test_existing_database_is_not_overwritten(self):
+        result = run("sweep", EXAMPLE, "-o", self.folder)
+        self.assertEqual(result.code, USAGE)
+        self.assertIn("--resume", result.err)
+
+    def test_coupled_keys_ranges_and_exclusions(self):
+        folder, path = write(
+            "sweep_coupled",
+            "base: naive\n"
+            "grid:\n"
+            "  weight_format + estimator: [[int8, minmax], [int8-narrow, mse]]\n"
+            "  weight_granularity: [channel, tensor]\n"
+            "exclude: [{weight_granularity: tensor, estimator: [mse, entropy]}]\n",
+        )
+        result = succeed("sweep", path, "-o", folder, "--json").json
+        settings = [p["settings"] for p in result["points"] if p["kind"] == "point"]
+        both = ("weight_format", "estimator", "weight_granularity")
+        self.assertEqual(
+            [tuple(s[key] for key in both) for s in settings],
+            [
+                ("int8", "minmax", "channel"),
+                ("int8", "minmax", "tensor"),
+                ("int8-narrow", "mse", "channel"),
+            ],
+        )
+        self.assertEqual(result["summary"]["excluded"], 1)
+
+    def test_senseless_combinations(self):
+        text = "base: naive\ngrid: {target: [tensorrt, octet], activation_format: [uint8, int8]}\n"
+        folder, path = write("sweep_senseless", text)
+        refused = run("sweep", path, "-o", folder / "a.db")
+        self.assertEqual(refused.code, USAGE)
+        self.assertIn("TensorRT takes signed", refused.err)
+        self.assertFalse((folder / "a.db").exists(), "before anything runs")
+        path.write_text(HEAD + text + "skip_invalid: true\n", encoding="utf-8")
+        summary = succeed("sweep", path, "-o", folder / "b.db", "--json").json
+        self.assertEqual(summary["summary"]["refused"], 1)
+        self.assertEqual(summary["summary"]["done"], 3)
+        (point,) = [p for p in summary["points"] if p["status"] == "refused"]
+        self.assertIn("TensorRT takes signed", point["error"])
+
+    def test_a_failed_point_stops_nobody(self):
+        folder, path = write(
+            "sweep_failed", "base: naive\npoints: [{layers.nowhere.skip: true}, {estimator: mse}]\n"
+        )
+        result = succeed("sweep", path, "-o", folder, "--json").json
+        self.assertEqual((result["summary"]["failed"], result["summary"]["done"]), (1, 1))
+        (failed,) = [p for p in result["points"] if p["status"] == "failed"]
+        self.assertIn("matches no node", failed["error"])
+        again = succeed("sweep", path, "-o", folder, "--resume", "--json").json["summary"]
+        self.assertEqual((again["failed"], again["before"]), (0, 2))
+        retried = succeed("sweep", path, "-o", folder, "--resume", "--retry-failed", "--json").json
+        self.assertEqual(retried["summary"]["failed"], 1)
+        only, path = write("sweep_all_failed", "base: naive\ngrid: {layers.nowhere.skip: [true]}\n")
+        self.assertEqual(run("sweep", path, "-o", only).code, CHECK_FAILED)
+
+    def test_latency(self):
+        folder, path = write("sweep_bench", "bench: 0.05\nbase: naive\ngrid: {estimator: [mse]}\n")
+        points = succeed("sweep", path, "-o", folder, "--json").json["points"]
+        self.assertEqual(len(points), 2)
+        for point in points:
+            self.assertGreater(point["latency_s"], 0)
+
+    def test_wrong_files(self):
+        for name, text, word in (
+            ("key", "frobnicate: 1\n", "frobnicate"),
+            ("recipe_key", "grid: {frobnicate: [1]}\n", "frobnicate"),
+            ("twice", "points: [{a + a: 1}]\n", "set twice"),
+            ("range", "grid: {alpha: {from: 1, to: 0, step: 0.1}}\n", "from <= to"),
+            ("empty", "grid: {alpha: []}\n", "empty"),
+            ("lengths", "grid: {'a + b': [[1, 2, 3]]}\n", "3 values"),
+        ):
+            folder, path = write(f"sweep_wrong_{name}", text)
+            result = run("sweep", path, "-o", folder)
+            self.assertEqual(result.code, USAGE, name)
+            self.assertIn(word, result.err)
+            self.assertIn("sweep.yaml", result.err)
+        folder, path = write("sweep_not_a_database", "base: naive\n")
+        (folder / "x.db").write_text("no database", encoding="utf-8")
+        result = run("sweep", path, "-o", folder / "x.db", "--resume")
+        self.assertEqual(result.code, BAD_FILE)
+
+
+if __name__ == "__main__":
+    unittest.main()
