@@ -9,10 +9,13 @@
 namespace octet::kernels {
 namespace {
 
-// Multiply-adds worth a second thread: some 8 us of one core, beside a fork and join of 1 to 2 us.
+// Work worth a second thread, beside a fork and join of 1 to 2 us: some 6 us of one core, in
+// multiply-adds of dense kernels' full rate; an output costs what so many of them do.
 constexpr int64_t kGrainMacs = 2'000'000;
-constexpr int64_t kTileGrainMacs = 4'000'000;  // of tiles
-constexpr int64_t kDepthwiseGrainMacs = 350'000;
+constexpr int64_t kMacsOfOutput = 45;
+constexpr int64_t kTileGrainMacs = 5'400'000;  // of tiles
+constexpr int64_t kTileMacsOfOutput = 110;
+constexpr int64_t kDepthwiseGrainMacs = 300'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
 constexpr int64_t kWeightBlockBytes = 768 << 10;
 constexpr int64_t kRowBlockBytes = 128 << 10;
@@ -286,8 +289,10 @@ void Convolution::RunDense(const Images& images) const {
   const int64_t n = p.out_channels / p.groups;
   const int64_t macs = pixels * p.out_channels * taps_ * kc_;
   const int64_t panels = CeilDiv(n, kPanel);
-  const int64_t grain = kernel_->isa == Isa::kAmxInt8 ? kTileGrainMacs : kGrainMacs;
-  const int64_t threads = std::min<int64_t>(MaxThreads(), std::max<int64_t>(1, macs / grain));
+  const bool tiles = kernel_->isa == Isa::kAmxInt8;
+  const int64_t work = macs + pixels * p.out_channels * (tiles ? kTileMacsOfOutput : kMacsOfOutput);
+  const int64_t threads = std::min<int64_t>(
+      MaxThreads(), std::max<int64_t>(1, work / (tiles ? kTileGrainMacs : kGrainMacs)));
 
   // Split the axis that divides more evenly; where both do, the one whose operand is larger, so
   // that each core keeps its share of it in its own L2.
