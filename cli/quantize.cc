@@ -41,6 +41,7 @@ Json ToJson(const QuantizeResult& r) {
     layers.push_back({{"node", l.node},
                       {"op", l.op},
                       {"format", l.format},
+                      {"multiplier", l.multiplier},
                       {"weight_scale_min", l.weight_scale_min},
                       {"weight_scale_max", l.weight_scale_max},
                       {"dead_channels", l.dead_channels},

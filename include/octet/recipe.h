@@ -20,6 +20,7 @@ struct LayerRule {
   std::optional<std::string> weight_format;
   std::optional<std::string> weight_estimator;
   std::optional<std::string> weight_granularity;
+  std::optional<std::string> multiplier;
   std::optional<float> alpha;  // smoothing of the group its input belongs to
 };
 
@@ -33,6 +34,9 @@ struct Recipe {
   std::string weight_format = "int8-narrow";   // a number format or "search:..."
   std::string weight_estimator = "minmax";     // minmax | mse
   std::string weight_granularity = "channel";  // channel | tensor
+  // What multiplies codes (octet/multipliers.h): "exact" is arithmetic on the values. Others, such
+  // as "hw:d=3" or "table:FILE.npy,x=int8,w=int8", take target octet.
+  std::string multiplier = "exact";
   bool fold_batchnorm = true;
   Switch equalize = Switch::kAuto;  // cross-layer equalization
   Switch smooth = Switch::kAuto;    // smoothing by dataflow

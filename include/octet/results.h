@@ -57,7 +57,8 @@ struct SmoothingRow {
 struct QuantizeResult {
   struct Layer {
     std::string node, op;
-    std::string format;  // of the weight
+    std::string format;      // of the weight
+    std::string multiplier;  // "exact", or what the recipe asks for
     float weight_scale_min = 0, weight_scale_max = 0;
     int64_t dead_channels = 0, raised_scales = 0;  // see design: dead channels, int32 bias
     double bias_shift = 0;                         // largest |correction| of the bias

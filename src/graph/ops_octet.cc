@@ -135,6 +135,20 @@ void InferDequantize(InferContext& c) {
   c.SetOutput(0, std::move(type));
 }
 
+// x, x scale, w, w scale, bias?, products? -> float32; attributes multiplier, x_format, w_format,
+// result_format, result_scale, result_limit, and those of Conv or Gemm
+void InferApproxConv(InferContext& c) { InferConvOutput(c, 0, 2, DType::kFloat32); }
+void InferApproxMatMul(InferContext& c) {
+  auto x = InputDims(c, 0);
+  const auto w = InputDims(c, 2, 2);
+  if (!x) return c.SetOutput(0, ValueType::Unranked(DType::kFloat32));
+  if (x->empty()) FailNode(c.node(), "input 0 is a scalar");
+  const size_t t = c.node().GetInt("transB", 0) != 0 ? 1 : 0;
+  if (w) (void)Equal(c, x->back(), (*w)[t], "inner dimensions");
+  x->back() = w ? (*w)[1 - t] : Dim();
+  c.SetOutput(0, MakeType(DType::kFloat32, *x));
+}
+
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
@@ -144,6 +158,8 @@ constexpr OpInfo kRows[] = {
     {"QGlobalAveragePool", kOctet, 1, -1, InferQGlobalAveragePool},
     {"QLookup", kOctet, 1, -1, InferQLookup},
     {"QMap", kOctet, 2, 3, InferQMap},
+    {"ApproxConv", kOctet, 4, 6, InferApproxConv},
+    {"ApproxMatMul", kOctet, 4, 6, InferApproxMatMul},
     {"FakeQuantize", kOctet, 2, 4, InferFakeQuantize},
     {"Quantize", kOctet, 2, 3, InferQuantize},
     {"Dequantize", kOctet, 2, 3, InferDequantize},

@@ -155,11 +155,11 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
       graph.AddConstant(graph.value(bias).name + "_corrected", std::move(values));
 }
 
+}  // namespace
+
 int OutputChannelAxis(const Graph& graph, const Node& node) {
   return node.Is("Conv") ? 1 : static_cast<int>(graph.value(node.outputs[0]).type.dims.size()) - 1;
 }
-
-}  // namespace
 
 std::map<std::string, double> CorrectBiasAnalytically(Graph& graph, const QuantizerPlan& plan,
                                                       const QuantizerParams& params,

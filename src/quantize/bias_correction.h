@@ -21,6 +21,9 @@
 
 namespace octet {
 
+// Of the output of Conv, Gemm or MatMul.
+[[nodiscard]] int OutputChannelAxis(const Graph& graph, const Node& node);
+
 // Subtracts the analytic shift from the biases of the float graph before quantizers are inserted;
 // operators without a bias get one (MatMul has no place for it and is left). Returns the largest
 // |correction| by node.

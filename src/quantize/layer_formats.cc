@@ -45,6 +45,11 @@ std::vector<NumberFormat> WeightFormats(const Recipe& recipe, const std::string&
   return ParseFormats(rule != nullptr ? *rule : recipe.weight_format);
 }
 
+std::string MultiplierOf(const Recipe& recipe, const std::string& node) {
+  const std::string* rule = RuleFor(recipe, node, &LayerRule::multiplier);
+  return rule != nullptr ? *rule : recipe.multiplier;
+}
+
 int WeightScaleAxis(const Recipe& recipe, const std::string& node, int axis) {
   const std::string* rule = RuleFor(recipe, node, &LayerRule::weight_granularity);
   return (rule != nullptr ? *rule : recipe.weight_granularity) == "channel" ? axis : -1;

@@ -18,6 +18,8 @@ namespace octet {
                                                           const std::string& node);
 [[nodiscard]] std::vector<NumberFormat> WeightFormats(const Recipe& recipe,
                                                       const std::string& node);
+// "exact", or the text of another multiplier.
+[[nodiscard]] std::string MultiplierOf(const Recipe& recipe, const std::string& node);
 // The axis that a node's weight has scales along: `axis`, or -1 for one scale.
 [[nodiscard]] int WeightScaleAxis(const Recipe& recipe, const std::string& node, int axis);
 

@@ -28,7 +28,8 @@ std::string ManifestJson(const ManifestOrigin& origin, const Recipe& recipe,
                             {"lo", a.lo},         {"hi", a.hi},       {"method", a.method}};
   }
   auto& weights = m["weights"] = ordered_json::object();
-  for (const auto& l : result.layers) weights[l.node] = {{"format", l.format}};
+  for (const auto& l : result.layers)
+    weights[l.node] = {{"format", l.format}, {"multiplier", l.multiplier}};
   auto& smoothed = m["smoothed"] = ordered_json::object();
   for (const auto& row : result.smoothing) {
     if (row.applied) smoothed[row.group].push_back(row.chosen);

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "calibrate/range.h"
+#include "numerics/approx_multiplier.h"
 #include "passes/place_quantizers.h"
 #include "quantize/layer_formats.h"
 
@@ -95,6 +96,16 @@ std::string ReadFormats(const YAML::Node& node, const Place& at) {
   return text;
 }
 
+std::string ReadMultiplier(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "a multiplier");
+  try {
+    (void)Multiplier::Parse(text);
+  } catch (const Error& e) {
+    Wrong(at, "'" + text + "'", Cat("a multiplier (", e.what(), ")"));
+  }
+  return text;
+}
+
 const std::vector<std::string> kGranularities = {"channel", "tensor"};
 const std::vector<std::string> kWeightEstimators = {"minmax", "mse"};
 
@@ -144,6 +155,8 @@ const std::vector<Field>& Fields() {
       {"weight_granularity",
        [](Recipe& r, Y n, P at) { r.weight_granularity = ReadChoice(n, at, kGranularities); },
        [](const Recipe& r) { return r.weight_granularity; }},
+      {"multiplier", [](Recipe& r, Y n, P at) { r.multiplier = ReadMultiplier(n, at); },
+       [](const Recipe& r) { return r.multiplier; }},
       {"fold_batchnorm", [](Recipe& r, Y n, P at) { r.fold_batchnorm = ReadBool(n, at); },
        [](const Recipe& r) { return BoolName(r.fold_batchnorm); }},
       {"equalize", [](Recipe& r, Y n, P at) { r.equalize = ReadSwitch(n, at); },
@@ -192,6 +205,8 @@ LayerRule ReadRule(const YAML::Node& node, const std::string& origin) {
       rule.weight_format = ReadFormats(entry.second, at);
     } else if (key == "weight_estimator") {
       rule.weight_estimator = ReadChoice(entry.second, at, kWeightEstimators);
+    } else if (key == "multiplier") {
+      rule.multiplier = ReadMultiplier(entry.second, at);
     } else if (key == "weight_granularity") {
       rule.weight_granularity = ReadChoice(entry.second, at, kGranularities);
     } else if (key == "alpha") {
@@ -199,7 +214,7 @@ LayerRule ReadRule(const YAML::Node& node, const std::string& origin) {
     } else {
       Wrong(at, "not a key of a layer rule",
             "match, skip, estimator, activation_format, weight_format, weight_estimator, "
-            "weight_granularity or alpha");
+            "weight_granularity, multiplier or alpha");
     }
   }
   if (rule.match.empty()) Wrong(whole, "a rule without 'match'", "a glob over node names");
@@ -275,6 +290,47 @@ void CheckFormats(const Recipe& recipe, Target target, const std::string& activa
   }
 }
 
+// What a multiplier needs of the formats of its layer.
+void CheckMultiplier(const Recipe& recipe, Target target, const std::string& multiplier,
+                     const std::string& activation, const std::string& weight,
+                     const std::string& where) {
+  const Multiplier m = Multiplier::Parse(multiplier);
+  if (m.kind == MultiplierKind::kExact) return;
+  const std::string what = Cat("multiplier ", multiplier, where);
+  if (target != Target::kOctet)
+    Refuse(recipe, Cat("target ", TargetName(target), " with ", what),
+           "other runtimes have exact multipliers only; use target octet");
+  const std::vector<NumberFormat> x =
+      activation.empty() ? std::vector<NumberFormat>{kUint8} : ParseFormats(activation);
+  const std::vector<NumberFormat> w = ParseFormats(weight);
+  if (x.size() > 1 || w.size() > 1)
+    Refuse(recipe, what,
+           "formats are searched for; expected one of activations and one of weights");
+  const std::string named =
+      Cat(what, " with activations in ", x[0].Name(), " and weights in ", w[0].Name());
+  if (m.kind == MultiplierKind::kTable) {
+    if (NumberFormat::Parse(m.x) != x[0] || NumberFormat::Parse(m.w).bits() != w[0].bits() ||
+        NumberFormat::Parse(m.w).is_float() != w[0].is_float())
+      Refuse(recipe, named, Cat("the table is of ", m.x, " by ", m.w));
+    if (!x[0].is_signed() && !x[0].is_float())
+      Refuse(recipe, named, "a zero point cannot go through a table; use int8 activations");
+    return;
+  }
+  if (!x[0].is_float() || !w[0].is_float())
+    Refuse(recipe, named, "it multiplies codes of float formats, such as e4m3:bias=int");
+  const FloatFormat& a = x[0].floating();
+  const FloatFormat& b = w[0].floating();
+  if (a.exponent_bits != b.exponent_bits || a.mantissa_bits != b.mantissa_bits)
+    Refuse(recipe, named, "both operands need the same exponent and mantissa bits");
+  if (a.specials != FloatSpecials::kNone || b.specials != FloatSpecials::kNone)
+    Refuse(recipe, named, "it knows no NaN and infinity; use e4m3 and the like");
+  if (m.kind == MultiplierKind::kQamaa) return;
+  if (a.bias_rule != BiasRule::kInteger || b.bias_rule != BiasRule::kInteger)
+    Refuse(recipe, named,
+           Cat("it adds exponents, so biases must be integers: ", a.Name(),
+               a.bias_rule == BiasRule::kReal ? ":bias=int" : ""));
+}
+
 }  // namespace
 
 std::vector<std::string> Recipe::PresetNames() { return {"default", "fast", "naive"}; }
@@ -346,6 +402,7 @@ std::string Recipe::ToYaml() const {
     if (r.weight_format) out += Cat("    weight_format: ", Quoted(*r.weight_format), "\n");
     if (r.weight_estimator) out += Cat("    weight_estimator: ", *r.weight_estimator, "\n");
     if (r.weight_granularity) out += Cat("    weight_granularity: ", *r.weight_granularity, "\n");
+    if (r.multiplier) out += Cat("    multiplier: ", Quoted(*r.multiplier), "\n");
     if (r.alpha) out += "    alpha: " + Number(*r.alpha) + "\n";
   }
   return out;
@@ -355,9 +412,14 @@ void Recipe::Check() const {
   const Target parsed = ParseTarget(target);
   (void)RangeEstimator::Parse(estimator);
   CheckFormats(*this, parsed, activation_format, weight_format, "");
+  CheckMultiplier(*this, parsed, multiplier, activation_format, weight_format, "");
   for (const LayerRule& rule : layers) {
     CheckFormats(*this, parsed, rule.activation_format.value_or(""),
                  rule.weight_format.value_or(""), Cat(" of the rule '", rule.match, "'"));
+    CheckMultiplier(*this, parsed, rule.multiplier.value_or(multiplier),
+                    rule.activation_format.value_or(activation_format),
+                    rule.weight_format.value_or(weight_format),
+                    Cat(" of the rule '", rule.match, "'"));
   }
   if (parsed == Target::kTensorRt && quantize_outputs) {
     Fail(

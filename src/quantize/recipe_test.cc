@@ -71,8 +71,9 @@ TEST(Recipe, ComesBackFromItsText) {
   odd.smooth = Switch::kOn;
   odd.equalize = Switch::kOff;
   odd.quantize_outputs = true;
-  odd.layers.push_back({"*", false, "entropy", "e4m3", "search:int8,e3m4", "mse", "tensor", 0.3F});
-  odd.layers.push_back({"- [x]: {y}", true, {}, {}, {}, {}, {}, {}});
+  odd.layers.push_back(
+      {"*", false, "entropy", "e4m3", "search:int8,e3m4", "mse", "tensor", "exact", 0.3F});
+  odd.layers.push_back({"- [x]: {y}", true, {}, {}, {}, {}, {}, {}, {}});
   recipes.push_back(odd);
   for (const Recipe& r : recipes) {
     const Recipe again = Recipe::Parse(r.ToYaml());

@@ -9,7 +9,10 @@
 
 #include "base/error.h"
 #include "calibrate/range.h"
+#include "files/multiplier_table.h"
 #include "graph/ops.h"
+#include "numerics/approx_multiplier.h"
+#include "passes/approximate.h"
 #include "passes/guard_float8.h"
 #include "passes/place_quantizers.h"
 #include "quantize/bias_correction.h"
@@ -62,6 +65,12 @@ std::vector<Watch> WatchedValues(const Graph& graph, const QuantizerPlan& plan,
   std::set<ValueId> seen;
   for (const auto& a : plan.activations) {
     if (seen.insert(a.value).second) watched.push_back({a.value, a.channel_axis});
+  }
+  for (const auto& w : plan.weighted) {
+    const Node& n = graph.node(w.node);
+    if (MultiplierOf(recipe, n.name) == "exact") continue;
+    if (seen.insert(n.outputs[0]).second)
+      watched.push_back({n.outputs[0], OutputChannelAxis(graph, n)});
   }
   if (recipe.smooth != Switch::kOff) {
     const bool clips = ParseTarget(recipe.target) == Target::kOctet;
@@ -380,6 +389,35 @@ class Road {
     }
   }
 
+  // The results of approximate multipliers are in the format of their operands, on the range of the
+  // exact ones.
+  void Approximate(const Graph& reference) {
+    std::map<std::string, ApproximateLayer> layers;
+    for (auto& row : result_.layers) {
+      row.multiplier = MultiplierOf(recipe_, row.node);
+      const Multiplier multiplier = Multiplier::Parse(row.multiplier);
+      if (multiplier.kind == MultiplierKind::kExact) continue;
+      ApproximateLayer layer;
+      layer.multiplier = row.multiplier;
+      if (multiplier.kind == MultiplierKind::kTable) {
+        layer.table = ReadMultiplierTable(multiplier.file);
+      } else {
+        const Node& node = reference.node(reference.FindNode(row.node));
+        const std::string& output = reference.value(node.outputs[0]).name;
+        layer.result_format = ActivationFormats(recipe_, row.node)[0];
+        const FloatFormat& format = layer.result_format.floating();
+        const float absmax =
+            EstimateRange(output, statistics_.At(output), RangeEstimator::Parse("minmax"),
+                          layer.result_format, true)
+                .hi;
+        layer.result_scale = FloatScaleFor(format, absmax, output);
+        if (format.bias_rule == BiasRule::kIntegerRound) layer.result_limit = absmax;
+      }
+      layers[row.node] = std::move(layer);
+    }
+    if (!layers.empty()) ApproximateLayers(graph_, layers);
+  }
+
   void Insert() {
     ChooseActivations();
     ChooseWeights();
@@ -399,6 +437,7 @@ class Road {
       corrections =
           CorrectBiasEmpirically(graph_, reference, *data_, options_.threads, options_.progress);
     }
+    Approximate(reference);
     for (auto& row : result_.layers) {
       if (const auto it = corrections.find(row.node); it != corrections.end())
         row.bias_shift = it->second;

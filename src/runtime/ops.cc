@@ -160,6 +160,8 @@ constexpr OpRow kRows[] = {
     {"QGlobalAveragePool", "octet", MakeQPool},
     {"QLookup", "octet", MakeQLookup, Inputs(1)},
     {"QMap", "octet", MakeQMap, Inputs(1, 2)},
+    {"ApproxConv", "octet", MakeApproxConv, Inputs(1, 2, 3, 4, 5)},
+    {"ApproxMatMul", "octet", MakeApproxMatMul, Inputs(1, 2, 3, 4, 5)},
     {"FakeQuantize", "octet", MakeFakeQuantize, Inputs(1, 2, 3)},
     {"Quantize", "octet", MakeQuantizeFormat, Inputs(1, 2)},
     {"Dequantize", "octet", MakeDequantizeFormat, Inputs(1, 2)},

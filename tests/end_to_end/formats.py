@@ -154,5 +154,61 @@ class Formats(unittest.TestCase):
             self.assertFalse((folder / "no.onnx").exists())
 
 
+class Multipliers(unittest.TestCase):
+    def test_a_multiplier_without_error_is_the_exact_one(self):
+        """v9 compensated in full, products not rounded: sums of exact products. What is left are
+        float32 sums against integer ones, and codes that fall on two sides of a tie."""
+        kl = []
+        for more in ((), ("multiplier: 'v9:d=3,quant=off'",)):
+            recipe = recipe_of("e4m3:bias=int", "e4m3:bias=int", "target: octet", *more)
+            kl.append(metrics(quantize(fresh_folder("v9"), recipe))["kl"])
+        self.assertAlmostEqual(kl[0], kl[1], delta=0.02 * kl[0])
+
+    def test_a_table_of_products(self):
+        """A user's table of int8 products is INT8."""
+        folder = fresh_folder("table")
+        code = np.arange(256).astype(np.int8).astype(np.int64)
+        np.save(folder / "products.npy", np.outer(code, code))
+        table = f"multiplier: 'table:{folder / 'products.npy'},x=int8,w=int8'"
+        kl = []
+        for more in ((), (table,)):
+            recipe = recipe_of("int8", "int8-narrow", "target: octet", *more)
+            path = quantize(fresh_folder("by_table" if more else "exact"), recipe)
+            kl.append(metrics(path)["kl"])
+            operators = {node.op_type for node in onnx.load(str(path)).graph.node}
+            self.assertEqual("ApproxConv" in operators, bool(more))
+        self.assertAlmostEqual(kl[0], kl[1], delta=0.02 * kl[0] + 1e-4)
+
+    def test_compensation_helps(self):
+        kl = []
+        for d in (0, 3):
+            multiplier = f"multiplier: 'hw:d={d},overflow=unbounded,underflow=gradual'"
+            recipe = recipe_of("e3m4:bias=int", "e3m4:bias=int", "target: octet", multiplier)
+            kl.append(metrics(quantize(fresh_folder(f"hw{d}"), recipe))["kl"])
+        self.assertLess(kl[1], kl[0])
+
+    def test_refusals(self):
+        folder = fresh_folder("refused")
+        for recipe, words in (
+            (recipe_of("e4m3", "e4m3", "target: octet", "multiplier: hw"), ("integers", "bias=int")),
+            (recipe_of("uint8", "int8", "target: octet", "multiplier: hw"), ("float formats",)),
+            (recipe_of("uint8", "int8", "multiplier: hw"), ("target onnxruntime", "exact")),
+            (
+                recipe_of("e4m3:bias=int", "e3m4:bias=int", "target: octet", "multiplier: qamaa"),
+                ("same exponent and mantissa",),
+            ),
+            (recipe_of("int8", "int8", "target: octet", "multiplier: magic"), ("magic",)),
+        ):
+            path = folder / "recipe.yaml"
+            path.write_text(recipe, encoding="utf-8")
+            result = run(
+                "quantize", MODEL, "--data", DATA, *PRESET, "--samples", 4, "--recipe", path, "-o",
+                folder / "no.onnx",
+            )
+            self.assertEqual(result.code, USAGE, result.err)
+            for word in words:
+                self.assertIn(word, result.err)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -19,6 +19,10 @@ Step MakeUnary(const StepRequest& r);
 Step MakeClip(const StepRequest& r);
 Step MakeNot(const StepRequest& r);
 
+// approx.cc: domain octet, made by passes/approximate.h
+Step MakeApproxConv(const StepRequest& r);
+Step MakeApproxMatMul(const StepRequest& r);
+
 // formats.cc: domain octet, and float8 codes of QuantizeLinear and DequantizeLinear
 Step MakeFakeQuantize(const StepRequest& r);
 Step MakeQuantizeFormat(const StepRequest& r);
