@@ -1,6 +1,7 @@
 // octet calibrate, octet quantize.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -152,6 +153,26 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
       r.layers.size(), 100 * r.macs_int8_fraction, r.seconds, r.float_difference);
 }
 
+namespace {
+
+// What octet report draws.
+Json ToJson(const std::vector<ActivationView>& views) {
+  Json list = Json::array();
+  for (const auto& v : views) {
+    Json magnitudes = Json::array();
+    for (size_t c = 0; c < v.channel_min.size(); ++c)
+      magnitudes.push_back(Number(std::max(-v.channel_min[c], v.channel_max[c])));
+    list.push_back({{"value", v.value},
+                    {"lo", v.lo},
+                    {"hi", v.hi},
+                    {"absmax", magnitudes},
+                    {"counts", v.counts}});
+  }
+  return list;
+}
+
+}  // namespace
+
 Command AddCalibrate(CLI::App& root, Common& common) {
   auto* app = root.add_subcommand("calibrate",
                                   "Activation statistics of a float model, as a mergeable file");
@@ -219,7 +240,7 @@ Command AddQuantize(CLI::App& root, Common& common) {
     std::string model, output, recipe = "default", target, statistics;
     std::vector<std::string> stages;
     DataOptions data;
-    bool print_recipe = false, all = false;
+    bool print_recipe = false, all = false, views = false;
   };
   auto a = std::make_shared<Args>();
   app->add_option("MODEL", a->model, "Float ONNX file")->required();
@@ -232,6 +253,8 @@ Command AddQuantize(CLI::App& root, Common& common) {
                   "NAME=FILE.onnx: the graph after fold, equalize, smooth, quantize or lower");
   auto* print =
       app->add_flag("--print-recipe", a->print_recipe, "Print the effective recipe and stop");
+  app->add_flag("--views", a->views,
+                "With --json: channel extrema and histograms of the activations, for octet report");
   app->add_flag("--all", a->all, "Print every layer, range and the smoothing table");
   AddDataOptions(app, a->data, false);
   AddNoiseOption(app, a->data);
@@ -263,11 +286,15 @@ Command AddQuantize(CLI::App& root, Common& common) {
           options.stages.emplace_back(s.substr(0, equals), s.substr(equals + 1));
         }
         const Model model = Model::Load(a->model);
+        QuantizeViews views;
+        if (a->views) options.views = &views;
         const auto [quantized, result] = Quantize(model, a->data, recipe, options);
         quantized.Save(a->output, {{"octet.manifest", ManifestOf(model, a->data, recipe, result)}});
         if (common.json) {
           Json j = ToJson(result);
           j["output"] = a->output;
+          if (a->views)
+            j["views"] = {{"before", ToJson(views.before)}, {"after", ToJson(views.after)}};
           PrintJson(j);
         } else {
           PrintQuantize(result, a->all);

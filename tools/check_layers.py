@@ -45,6 +45,7 @@ PUBLIC_RANKS = {
     "recipe.h": 4,
     "results.h": 4,
     "sweep.h": 6,
+    "views.h": 6,
     "report.h": 6.5,
 }
 

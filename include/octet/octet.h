@@ -20,6 +20,7 @@
 #include "octet/error.h"
 #include "octet/recipe.h"
 #include "octet/results.h"
+#include "octet/views.h"
 
 namespace octet {
 
@@ -60,6 +61,7 @@ struct QuantizeOptions : RunOptions {
   std::string
       statistics;  // a file of Calibrate(); used instead of the data's where nothing was rescaled
   StageWriter stages;
+  QuantizeViews* views = nullptr;  // not null: filled with the activations, for reports
 };
 
 [[nodiscard]] InspectResult Inspect(const Model& model);

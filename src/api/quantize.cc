@@ -9,6 +9,7 @@
 #include "passes/lower.h"
 #include "quantize/manifest.h"
 #include "quantize/road.h"
+#include "sweep/views.h"
 
 namespace octet {
 namespace {
@@ -93,6 +94,16 @@ std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions&
   road.on_stage = [&](const std::string& name, const Graph& g) {
     WriteStage(options.stages, name, g);
   };
+  if (options.views != nullptr) {
+    road.collect = [&](const Graph& g, const std::vector<Watch>& watched, const Dataset& samples,
+                       const CalibrationOptions& how) {
+      CalibrationResult collected = CollectStatistics(g, watched, samples, how);
+      // First of the model as it is, then of the smoothed one.
+      auto& views = options.views->before.empty() ? options.views->before : options.views->after;
+      views = ViewsOf({}, collected.statistics).values;
+      return collected;
+    };
+  }
   Statistics statistics;
   if (!options.statistics.empty()) {
     statistics = Statistics::FromTensors(ReadSafetensors(options.statistics));

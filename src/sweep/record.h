@@ -8,16 +8,9 @@
 #include <vector>
 
 #include "octet/results.h"
+#include "octet/views.h"
 
 namespace octet {
-
-// Per-channel extrema and a histogram of an activation: what the report draws.
-struct ActivationView {
-  std::string value;
-  std::vector<float> channel_min, channel_max;
-  float lo = 0, hi = 0;        // of the whole value; the histogram's ends
-  std::vector<double> counts;  // of equally wide bins
-};
 
 // The activations of one float graph over one set of samples. Points that calibrate on the same
 // graph share it.

@@ -214,11 +214,12 @@ class Report(unittest.TestCase):
     def test_quantize(self):
         data = ("--data", DATA, *PRESET, "--samples", 8)
         out = fresh_folder("report_quantized") / "q.onnx"
-        page = page_of("quantize", succeed("quantize", MODEL, *data, "-o", out, "--json").out)
+        page = page_of("quantize", succeed("quantize", MODEL, *data, "-o", out, "--json", "--views").out)
         for width in (390, 1400):
             seen = look(page, width)
             self.check(seen, width)
             self.assertIn("Smoothing by group", seen["sections"])
+            self.assertIn("Activations", seen["sections"])
 
     def test_manifest(self):
         import onnx
