@@ -38,9 +38,10 @@ struct Recipe {
   // as "hw:d=3" or "table:FILE.npy,x=int8,w=int8", take target octet.
   std::string multiplier = "exact";
   bool fold_batchnorm = true;
-  Switch equalize = Switch::kAuto;  // cross-layer equalization
-  Switch smooth = Switch::kAuto;    // smoothing by dataflow
-  std::optional<float> alpha;       // of smoothing; none: swept 0.05 ... 0.95 by real error
+  bool reestimate_batchnorm = false;  // behind quantized layers, where it is not folded
+  Switch equalize = Switch::kAuto;    // cross-layer equalization
+  Switch smooth = Switch::kAuto;      // smoothing by dataflow
+  std::optional<float> alpha;         // of smoothing; none: swept 0.05 ... 0.95 by real error
   std::string bias_correction = "empirical";  // none | analytic | empirical
   bool quantize_outputs = false;              // also what only leads to graph outputs
   std::vector<LayerRule> layers;

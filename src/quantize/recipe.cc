@@ -159,6 +159,9 @@ const std::vector<Field>& Fields() {
        [](const Recipe& r) { return r.multiplier; }},
       {"fold_batchnorm", [](Recipe& r, Y n, P at) { r.fold_batchnorm = ReadBool(n, at); },
        [](const Recipe& r) { return BoolName(r.fold_batchnorm); }},
+      {"reestimate_batchnorm",
+       [](Recipe& r, Y n, P at) { r.reestimate_batchnorm = ReadBool(n, at); },
+       [](const Recipe& r) { return BoolName(r.reestimate_batchnorm); }},
       {"equalize", [](Recipe& r, Y n, P at) { r.equalize = ReadSwitch(n, at); },
        [](const Recipe& r) { return SwitchName(r.equalize); }},
       {"smooth", [](Recipe& r, Y n, P at) { r.smooth = ReadSwitch(n, at); },
@@ -411,6 +414,9 @@ std::string Recipe::ToYaml() const {
 void Recipe::Check() const {
   const Target parsed = ParseTarget(target);
   (void)RangeEstimator::Parse(estimator);
+  if (reestimate_batchnorm && fold_batchnorm)
+    Refuse(*this, "reestimate_batchnorm with fold_batchnorm",
+           "folded BatchNorm has no statistics left; set 'fold_batchnorm: false'");
   CheckFormats(*this, parsed, activation_format, weight_format, "");
   CheckMultiplier(*this, parsed, multiplier, activation_format, weight_format, "");
   for (const LayerRule& rule : layers) {

@@ -15,6 +15,7 @@
 #include "passes/approximate.h"
 #include "passes/guard_float8.h"
 #include "passes/place_quantizers.h"
+#include "quantize/batchnorm.h"
 #include "quantize/bias_correction.h"
 #include "quantize/calibration.h"
 #include "quantize/layer_formats.h"
@@ -418,6 +419,18 @@ class Road {
     if (!layers.empty()) ApproximateLayers(graph_, layers);
   }
 
+  void Reestimate() {
+    if (data_ == nullptr) {
+      Fail(ErrorCode::kInvalidArgument,
+           "reestimate_batchnorm needs the calibration data, not statistics alone");
+    }
+    InferShapes(graph_, true);
+    if (ReestimateBatchNorm(graph_, *data_, options_.threads, options_.progress) == 0) {
+      Fail(ErrorCode::kInvalidArgument,
+           "reestimate_batchnorm was asked for, but the model has no BatchNormalization");
+    }
+  }
+
   void Insert() {
     ChooseActivations();
     ChooseWeights();
@@ -437,6 +450,7 @@ class Road {
       corrections =
           CorrectBiasEmpirically(graph_, reference, *data_, options_.threads, options_.progress);
     }
+    if (recipe_.reestimate_batchnorm) Reestimate();
     Approximate(reference);
     for (auto& row : result_.layers) {
       if (const auto it = corrections.find(row.node); it != corrections.end())
