@@ -41,13 +41,15 @@ Graph Prepare(const Graph& reference, const Graph& quantized, std::vector<std::s
 bool IsLayer(const Node& n) {
   static constexpr std::array kOps = {"Conv", "ConvTranspose", "Gemm",        "MatMul",
                                       "Add",  "Concat",        "AveragePool", "GlobalAveragePool"};
+  if (n.domain == "octet") return n.op == "ApproxConv" || n.op == "ApproxMatMul";
   return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
-// Reads at least one dequantized activation or weight.
+// Reads at least one dequantized activation or weight, or codes themselves.
 bool IsQuantizedLayer(const Graph& graph, const Node& n) {
-  return IsLayer(n) && std::any_of(n.inputs.begin(), n.inputs.end(),
-                                   [&](ValueId v) { return DequantizerOf(graph, v).has_value(); });
+  if (!IsLayer(n)) return false;
+  return n.domain == "octet" || std::any_of(n.inputs.begin(), n.inputs.end(),
+                                            [&](ValueId v) { return IsQuantized(graph, v); });
 }
 
 // Positions among the outputs of the two graphs that are run.
@@ -100,6 +102,8 @@ class Probe {
     if (end.quantizer != kNoNode) {
       w.grid = QuantizerOf(quantized_, end.quantizer);
       test = w.grid->codes;
+    } else if (end.fake != kNoValue) {
+      test = end.fake;
     }
     // Every dequantized activation on the way back starts from the float model's value of that
     // name.

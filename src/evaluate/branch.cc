@@ -41,6 +41,11 @@ LayerEnd FindLayerEnd(const Graph& graph, const std::vector<std::vector<Graph::U
         end.quantizer = use.node;
         return end;
       }
+      const Node& reader = graph.node(use.node);
+      if (reader.domain == "octet" && reader.op == "FakeQuantize" && use.input == 0) {
+        end.fake = reader.outputs[0];
+        return end;
+      }
     }
     if (readers.size() != 1 || graph.IsOutput(end.real)) return end;
     const Node& n = graph.node(readers[0].node);

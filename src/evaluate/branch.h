@@ -32,10 +32,11 @@ class Branch {
 };
 
 // Behind a node: the value that Relu, Clip, Min or Max made of its output, with nobody else
-// looking, and the QuantizeLinear that takes it.
+// looking, and the quantizer that takes it: QuantizeLinear, or octet.FakeQuantize.
 struct LayerEnd {
   ValueId real = kNoValue;
-  NodeId quantizer = kNoNode;  // kNoNode: not quantized
+  NodeId quantizer = kNoNode;  // the QuantizeLinear
+  ValueId fake = kNoValue;     // what octet.FakeQuantize makes of it
 };
 [[nodiscard]] LayerEnd FindLayerEnd(const Graph& graph,
                                     const std::vector<std::vector<Graph::Use>>& uses, NodeId node);

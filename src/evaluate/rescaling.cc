@@ -1,12 +1,16 @@
 #include "evaluate/rescaling.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <set>
 
+#include "numerics/number_format.h"
 #include "numerics/rounding.h"
 #include "passes/channel_groups.h"
 #include "passes/quantizers.h"
+#include "runtime/executor.h"
 
 namespace octet {
 namespace {
@@ -32,6 +36,32 @@ struct RealWeight {
   std::vector<double> step;
 };
 
+// A weight behind octet.Dequantize. The step of a channel is that of its largest weight: smaller
+// ones of float formats are rounded more finely.
+bool ReadFormatWeight(const Graph& graph, const Node& n, const ChannelView& view, RealWeight& w) {
+  if (n.input(1) == kNoValue) return false;
+  const NodeId producer = graph.value(n.inputs[1]).producer;
+  if (producer == kNoNode) return false;
+  const Node& q = graph.node(producer);
+  if (q.domain != "octet" || q.op != "Dequantize") return false;
+  const Tensor* codes = graph.ConstantOf(q.inputs[0]);
+  const Tensor* scale = graph.ConstantOf(q.inputs[1]);
+  if (codes == nullptr || scale == nullptr) return false;
+  const std::vector<Tensor> real = EvaluateNode(graph, q, std::array{codes, scale});
+  const auto values = real[0].data<float>();
+  w.values.assign(values.begin(), values.end());
+  const NumberFormat format = NumberFormat::Parse(q.GetString("format", ""));
+  const int bits = format.is_float() ? format.floating().mantissa_bits : format.bits() - 2;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto channel =
+        static_cast<size_t>((static_cast<int64_t>(i) / view.inner) % view.channels);
+    if (values[i] == 0) continue;
+    const double step = std::ldexp(1.0, std::ilogb(values[i]) - bits);
+    w.step[channel] = std::max(w.step[channel], step);
+  }
+  return true;
+}
+
 std::optional<RealWeight> ReadWeight(const Graph& graph, const Node& n, const ChannelView& view) {
   RealWeight w;
   w.step.assign(static_cast<size_t>(view.channels), 0.0);
@@ -40,6 +70,7 @@ std::optional<RealWeight> ReadWeight(const Graph& graph, const Node& n, const Ch
     w.values.assign(t->data<float>().begin(), t->data<float>().end());
     return w;
   }
+  if (ReadFormatWeight(graph, n, view, w)) return w;
   const auto q = DequantizerOf(graph, n.input(1));
   const Tensor* codes = q ? graph.ConstantOf(q->codes) : nullptr;
   if (codes == nullptr || codes->dtype() != DType::kInt8) return std::nullopt;

@@ -132,6 +132,20 @@ class Formats(unittest.TestCase):
                     self.assertTrue(np.all(mantissa == 0.5), tensor.name)
         self.assertLess(kl[""], kl[":bias=int"] + 0.01, kl)
 
+    def test_layers_are_analyzed(self):
+        """Each mantissa bit is worth about 6 dB (spec/fp8.md 10.2): two of them, over all layers."""
+        sqnr = {}
+        for name in ("e4m3", "e2m5", "e2m5:bias=int"):
+            more = ("multiplier: qamaa",) if ":" in name else ()
+            recipe = recipe_of(name, name, "target: octet", "bias_correction: none", *more)
+            path = quantize(fresh_folder("analyzed"), recipe)
+            report = succeed("analyze", MODEL, path, "--data", DATA, *PRESET, "--samples", 4, "--json")
+            layers = report.json["layers"]
+            self.assertGreater(len(layers), 10, name)
+            sqnr[name] = float(np.median([layer["local_sqnr_db"] for layer in layers]))
+        self.assertGreater(sqnr["e2m5"], sqnr["e4m3"] + 6, sqnr)
+        self.assertLess(sqnr["e2m5:bias=int"], sqnr["e2m5"], sqnr)
+
     def test_refusals(self):
         folder = fresh_folder("refused")
         for recipe, words in (
