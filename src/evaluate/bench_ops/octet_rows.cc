@@ -20,17 +20,6 @@ std::shared_ptr<AlignedBytes> Buffer(int64_t bytes) {
 }
 float* Floats(const AlignedBytes& bytes) { return reinterpret_cast<float*>(bytes.data()); }
 
-void TakeCandidates(const std::vector<Candidate>& candidates, BenchRow& row) {
-  for (const Candidate& c : candidates) {
-    if (c.refused_because.empty()) {
-      row.kernel = c.kernel;
-    } else {
-      row.refused.push_back(c.kernel + ": " + c.refused_because);
-    }
-  }
-  if (row.kernel.find("amx") != std::string::npos) row.peak = PeakKind::kAmxInt8;
-}
-
 // Borrowed from the data, which lives as long.
 Tensor Constant(const DataPtr& d, const std::vector<int64_t>& dims,
                 const std::vector<float>& values) {
@@ -203,6 +192,17 @@ std::vector<BenchRow> FloatAndInt8(const DataPtr& d, Make make) {
 }
 
 }  // namespace
+
+void TakeCandidates(const std::vector<kernels::Candidate>& candidates, BenchRow& row) {
+  for (const kernels::Candidate& c : candidates) {
+    if (c.refused_because.empty()) {
+      row.kernel = c.kernel;
+    } else {
+      row.refused.push_back(c.kernel + ": " + c.refused_because);
+    }
+  }
+  if (row.kernel.find("amx") != std::string::npos) row.peak = PeakKind::kAmxInt8;
+}
 
 std::vector<BenchRow> LinearRows(const DataPtr& d) {
   std::vector<BenchRow> rows = FloatAndInt8(d, Int8LinearRows);

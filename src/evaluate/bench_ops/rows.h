@@ -32,6 +32,10 @@ struct BenchRow {
 // At the end of `data` where kernels were chosen as on a CPU without AMX.
 inline constexpr const char* kWithoutAmx = ", no AMX";
 
+// The kernel that was taken, and why not the others. A kernel of tiles sets
+// the row's peak to theirs.
+void TakeCandidates(const std::vector<kernels::Candidate>& candidates, BenchRow& row);
+
 using DataPtr = std::shared_ptr<const OperatorData>;
 
 // Octet's own. They are made, as they run, for the threads of the scope around.

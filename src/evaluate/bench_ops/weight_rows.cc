@@ -8,16 +8,6 @@
 namespace octet {
 namespace {
 
-void TakeCandidates(const std::vector<kernels::Candidate>& candidates, BenchRow& row) {
-  for (const kernels::Candidate& c : candidates) {
-    if (c.refused_because.empty()) {
-      row.kernel = c.kernel;
-    } else {
-      row.refused.push_back(c.kernel + ": " + c.refused_because);
-    }
-  }
-}
-
 // Sampled outputs against sums in double precision; weight(index) is a weight as it counts, scale
 // included. |error| <= x_error * sum |w| + relative * sum |x w|, to first order.
 template <typename Weight>
@@ -72,8 +62,8 @@ std::vector<BenchRow> WeightOnlyRows(const DataPtr& d) {
     BenchRow row;
     row.name = name;
     row.data = "f32 > f32, 8-bit weights";
-    row.peak = PeakKind::kNone;
     TakeCandidates(linear->candidates(), row);
+    row.peak = PeakKind::kNone;
     row.packed_bytes = linear->packed_bytes();
     row.run = [=] { linear->Run(m, d->x.data(), k, y->data(), n); };
     row.verify = check;

@@ -8,6 +8,7 @@
 #include "graph/conv_geometry.h"
 #include "kernels/approx_setup.h"
 #include "numerics/number_format.h"
+#include "runtime/ops/codes.h"
 #include "runtime/ops/families.h"
 
 namespace octet::ops {
@@ -60,17 +61,6 @@ const uint8_t* Bytes(const StepRequest& r, size_t i) {
   return static_cast<const uint8_t*>(Constant(r, i).raw());
 }
 
-void Report(Step& step, const std::vector<kernels::Candidate>& candidates, int64_t packed_bytes) {
-  for (const kernels::Candidate& c : candidates) {
-    if (c.refused_because.empty()) {
-      step.info.kernel = c.kernel;
-    } else {
-      step.info.refused.push_back(c.kernel + ": " + c.refused_because);
-    }
-  }
-  step.info.packed_bytes = packed_bytes;
-}
-
 }  // namespace
 
 Step MakeApproxConv(const StepRequest& r) {
@@ -95,7 +85,8 @@ Step MakeApproxConv(const StepRequest& r) {
   p.multiply = tables.multiply;
   const auto conv = std::make_shared<const kernels::ApproxConv>(p);
   Step step = NewStep(r, "");
-  Report(step, conv->candidates(), conv->packed_bytes());
+  ReportCandidates(step, conv->candidates());
+  step.info.packed_bytes = conv->packed_bytes();
   step.info.macs = g.macs();
   step.run = [=, batch = g.batch, height = g.axes[0].in, width = g.axes[1].in](const StepArgs& a) {
     conv->Run(batch, height, width, static_cast<const uint8_t*>(a.inputs[kX].raw), a.out<float>(0));
@@ -124,7 +115,8 @@ Step MakeApproxMatMul(const StepRequest& r) {
   p.multiply = tables.multiply;
   const auto linear = std::make_shared<const kernels::ApproxLinear>(p);
   Step step = NewStep(r, "");
-  Report(step, linear->candidates(), linear->packed_bytes());
+  ReportCandidates(step, linear->candidates());
+  step.info.packed_bytes = linear->packed_bytes();
   const int64_t m = x.product(0, x.rank() - 1);
   step.info.macs = m * n * k;
   step.run = [=](const StepArgs& a) {

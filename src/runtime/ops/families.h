@@ -27,7 +27,6 @@ Step MakeApproxMatMul(const StepRequest& r);
 Step MakeFakeQuantize(const StepRequest& r);
 Step MakeQuantizeFormat(const StepRequest& r);
 Step MakeDequantizeFormat(const StepRequest& r);
-bool IsFloat8(DType dtype);
 Step MakeQuantizeFloat8(const StepRequest& r);
 Step MakeDequantizeFloat8(const StepRequest& r);
 

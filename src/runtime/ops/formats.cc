@@ -161,8 +161,6 @@ Step MakeDequantizeFormat(const StepRequest& r) {
   return MakeFromCodes(r, ReadGrid(r, FormatOf(r)));
 }
 
-bool IsFloat8(DType dtype) { return Float8Of(dtype).has_value(); }
-
 Step MakeQuantizeFloat8(const StepRequest& r) {
   RequireFloat(r);
   RequireKnownScale(r);

@@ -12,6 +12,7 @@
 
 #include "base/parallel.h"
 #include "numerics/rounding.h"
+#include "passes/quantizers.h"
 #include "runtime/ops/dispatch.h"
 #include "runtime/ops/families.h"
 
