@@ -29,10 +29,6 @@ int64_t IrVersionOf(int64_t opset) {
   return 11;
 }
 
-bool IsFloat8(DType dtype) {
-  return dtype >= DType::kFloat8E4M3Fn && dtype <= DType::kFloat8E5M2FnUz;
-}
-
 void SetType(const ValueType& type, onnx::TypeProto* proto) {
   auto* tensor = proto->mutable_tensor_type();
   tensor->set_elem_type(OnnxOfDType(type.dtype));

@@ -66,10 +66,6 @@ bool MakesQuantized(const Node& n) {
 
 }  // namespace
 
-bool IsFloat8(DType dtype) {
-  return dtype >= DType::kFloat8E4M3Fn && dtype <= DType::kFloat8E5M2FnUz;
-}
-
 bool IsQuantized(const Graph& graph, ValueId value) {
   if (value == kNoValue) return false;
   const NodeId producer = graph.value(value).producer;

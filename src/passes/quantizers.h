@@ -33,7 +33,6 @@ struct QuantizerInfo {
 
 // Of the node itself, or nullopt where it is no such node or its parameters are computed.
 [[nodiscard]] std::optional<QuantizerInfo> QuantizerOf(const Graph& graph, NodeId id);
-[[nodiscard]] bool IsFloat8(DType dtype);
 // Whether `value` comes out of a quantizer of any format, DequantizeLinear or one of the domain
 // octet; whether a graph holds such.
 [[nodiscard]] bool IsQuantized(const Graph& graph, ValueId value);

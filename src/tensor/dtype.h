@@ -36,6 +36,9 @@ enum class DType : uint8_t {
 [[nodiscard]] std::string_view NameOf(DType dtype);     // "float32", "int8", ...
 [[nodiscard]] DType ParseDType(std::string_view name);  // throws kInvalidArgument
 [[nodiscard]] bool IsInteger(DType dtype);              // int8 ... uint64, not bool
+[[nodiscard]] constexpr bool IsFloat8(DType dtype) {
+  return dtype >= DType::kFloat8E4M3Fn && dtype <= DType::kFloat8E5M2FnUz;
+}
 
 // The DType of a C++ type. 16- and 8-bit floats are handled as their raw bits and have none.
 template <typename T>
