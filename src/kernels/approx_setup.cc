@@ -4,7 +4,9 @@
 #include <cmath>
 #include <map>
 
+#include "base/checked_math.h"
 #include "base/error.h"
+#include "numerics/number_format.h"
 
 namespace octet::kernels {
 namespace {
@@ -151,11 +153,50 @@ ApproxTables ExactTables(const Multiplier& m, const ApproxLayerFormats& f, int64
                               products.unit * static_cast<double>(f.x.scale));
 }
 
+// A user's table with the zero points of its operands taken off, and what 1 in it stands for.
+std::pair<std::vector<int64_t>, double> UserTable(const Multiplier& m, const ApproxLayerFormats& f,
+                                                  std::span<const int64_t> user) {
+  std::vector<int64_t> table(user.begin(), user.end());
+  if (f.x_zero == 0 && f.w_zero == 0) return {std::move(table), m.table_unit};
+  const NumberFormat x = NumberFormat::Parse(m.x), w = NumberFormat::Parse(m.w);
+  if (x.is_float() || w.is_float())
+    Fail(ErrorCode::kInvalidArgument, "layer '", f.layer, "': multiplier ", m.Name(),
+         " of float codes with zero points ", f.x_zero, " and ", f.w_zero, "; expected 0");
+  // Table times `times` less products times `share`.
+  const double u = m.table_unit;
+  const bool whole = u >= 1 ? std::floor(u) == u : std::floor(1 / u) == 1 / u;
+  if (!whole || u > 0x1p30 || u < 0x1p-30)
+    Fail(ErrorCode::kInvalidArgument, "layer '", f.layer, "': multiplier ", m.Name(),
+         " with zero points ", f.x_zero, " and ", f.w_zero, ": unit is ", u,
+         "; expected a whole number or one part of it, so that exact terms can be added");
+  const auto times = u >= 1 ? static_cast<int64_t>(u) : 1;
+  const auto share = u >= 1 ? 1 : static_cast<int64_t>(1 / u);
+  const auto value = [](const NumberFormat& format, int byte) {
+    return int64_t{format.is_signed() ? static_cast<int8_t>(byte) : byte};
+  };
+  for (int a = 0; a < 256; ++a)
+    for (int b = 0; b < 256; ++b) {
+      int64_t& entry = table[static_cast<size_t>(a * 256 + b)];
+      const int64_t vx = value(x, a), vw = value(w, b);
+      const int64_t terms = f.x_zero * vw + f.w_zero * vx - int64_t{f.x_zero} * f.w_zero;
+      const auto scaled = CheckedMul(entry, times);
+      const auto result = scaled ? CheckedAdd(*scaled, -terms * share) : scaled;
+      if (!result)
+        Fail(ErrorCode::kUnsupported, "layer '", f.layer, "': product ", entry, " of ", m.Name(),
+             " leaves 64 bits");
+      entry = *result;
+    }
+  return {std::move(table), u / static_cast<double>(times)};
+}
+
 }  // namespace
 
 ApproxTables MakeApproxTables(const Multiplier& multiplier, const ApproxLayerFormats& formats,
                               int64_t n, std::span<const int64_t> user_table) {
   CheckFormat(multiplier, formats);
+  if (multiplier.kind != MultiplierKind::kTable && (formats.x_zero != 0 || formats.w_zero != 0))
+    Fail(ErrorCode::kInvalidArgument, "layer '", formats.layer, "': multiplier ", multiplier.Name(),
+         " with zero points ", formats.x_zero, " and ", formats.w_zero, "; expected 0");
   switch (multiplier.kind) {
     case MultiplierKind::kHw:
     case MultiplierKind::kV9:
@@ -170,9 +211,9 @@ ApproxTables MakeApproxTables(const Multiplier& multiplier, const ApproxLayerFor
   if (user_table.size() != 65536)
     Fail(ErrorCode::kInvalidArgument, "layer '", formats.layer, "': table of ", multiplier.Name(),
          " has ", user_table.size(), " entries; expected 65536");
+  auto [table, unit] = UserTable(multiplier, formats, user_table);
   return Builder(multiplier, formats, n)
-      .One({user_table.begin(), user_table.end()},
-           multiplier.table_unit * static_cast<double>(formats.x.scale));
+      .One(std::move(table), unit * static_cast<double>(formats.x.scale));
 }
 
 }  // namespace octet::kernels

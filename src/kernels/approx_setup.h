@@ -26,6 +26,8 @@ struct ApproxLayerFormats {
   // exact and table. result_limit: magnitudes saturate there (qamaa); 0: at the largest value.
   ApproxQuantizer result;
   double result_limit = 0;
+  // Zero points of integer codes; kTable only.
+  int32_t x_zero = 0, w_zero = 0;
 };
 
 // Owns the tables that `multiply` points to; bias is the caller's to set.
@@ -40,9 +42,13 @@ struct ApproxTables {
 //   qamaa, exact   any float formats without NaN and infinity and any scales; for qamaa no more
 //   than
 //            64 different weight scales
-// For kTable `user_table` is the file's (256 * 256), and formats are not looked at: the unit is
-// x.scale * w_scale * multiplier.table_unit. Where multiplier.format is set, x, w and the result
-// must have it.
+// For kTable `user_table` is the file's (256 * 256), products of the codes themselves, and float
+// formats are not looked at: the unit is x.scale * w_scale * multiplier.table_unit. Zero points are
+// taken off by exact adders:
+//   sum (x - zx)(w - zw) = sum table[x][w] - zx sum w - zw sum x + K zx zw
+// so the layer's table is table[x][w] - zx w - zw x + zx zw, the same sum. Both have to be whole in
+// units of the table (or it in theirs); else kInvalidArgument. Where multiplier.format is set, x, w
+// and the result must have it.
 [[nodiscard]] ApproxTables MakeApproxTables(const Multiplier& multiplier,
                                             const ApproxLayerFormats& formats, int64_t n,
                                             std::span<const int64_t> user_table = {});

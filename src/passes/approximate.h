@@ -20,9 +20,9 @@ struct ApproximateLayer {
   std::vector<int64_t> table;  // of multiplier table:FILE: its 256 x 256 products
 };
 
-// By node name; every node must be there. Its input must come out of octet.FakeQuantize, or of
-// DequantizeLinear with zero point 0, its weight out of octet.Dequantize or DequantizeLinear.
-// Throws kInvalidArgument, naming the node, where it does not.
+// By node name; every node must be there. Its input must come out of octet.FakeQuantize or of
+// DequantizeLinear, its weight out of octet.Dequantize or DequantizeLinear. Zero points other than
+// 0 are for tables only. Throws kInvalidArgument, naming the node, where it does not.
 void ApproximateLayers(Graph& graph, const std::map<std::string, ApproximateLayer>& layers);
 
 }  // namespace octet
