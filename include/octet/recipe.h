@@ -27,16 +27,30 @@ struct LayerRule {
 struct Recipe {
   std::string name = "default";
   std::string target = "onnxruntime";  // octet | onnxruntime | tensorrt
-  // A number format (octet/formats.h), or "search:A,B,...": for every value the one of these with
-  // the least expected error. Empty: uint8, or int8 where the target wants it.
+  // Where quantizers go: "compute": at the inputs of Conv, Gemm and MatMul alone; "full": on other
+  // operators that the target runs in INT8 as well; "auto": full, but where the target cannot.
+  std::string placement = "auto";
+  // A number format (octet/formats.h); "float32": not quantized; "search:A,B,...": for every value
+  // the best of these, by search_by; "vote:e4m3", "vote:A,B,...": the format, of all splits of
+  // e4m3's bits or of these, in which most channels err least. Empty: uint8, or int8 where the
+  // target wants it.
   std::string activation_format;
-  std::string estimator = "auto";              // minmax | percentile:P | mse | entropy | auto
-  std::string weight_format = "int8-narrow";   // a number format or "search:..."
-  std::string weight_estimator = "minmax";     // minmax | mse
+  // minmax | percentile:P | mse | mse-2d | golden-section | line-search | entropy | auto; in a
+  // layer rule cross-entropy, too
+  std::string estimator = "auto";
+  std::string weight_format = "int8-narrow";  // as activation_format
+  // minmax | percentile:P | mse | golden-section | line-search
+  std::string weight_estimator = "minmax";
   std::string weight_granularity = "channel";  // channel | tensor
+  // What "search:" goes by: "output": the error of what reads a value or has a weight, in its own
+  // output; "tensor": that of the value or weight itself.
+  std::string search_by = "output";
   // What multiplies codes (octet/multipliers.h): "exact" is arithmetic on the values. Others, such
   // as "hw:d=3" or "table:FILE.npy,x=int8,w=int8", take target octet.
   std::string multiplier = "exact";
+  // Where products of approximate multipliers are rounded to a format: its range. "minmax": that of
+  // exact results; "search": the power of two below it of least error in the results.
+  std::string result_range = "search";
   bool fold_batchnorm = true;
   bool reestimate_batchnorm = false;  // behind quantized layers, where it is not folded
   Switch equalize = Switch::kAuto;    // cross-layer equalization

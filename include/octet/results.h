@@ -62,6 +62,7 @@ struct QuantizeResult {
     float weight_scale_min = 0, weight_scale_max = 0;
     int64_t dead_channels = 0, raised_scales = 0;  // see design: dead channels, int32 bias
     double bias_shift = 0;                         // largest |correction| of the bias
+    float result_scale = 0;  // of an approximate multiplier's rounded products; 0: none are
   };
   struct Activation {
     std::string value;
@@ -134,7 +135,19 @@ struct VerifyResult {
   double output_max_difference =
       0;  // of the graph outputs over their range, fake run against real run
   int64_t samples = 0;
-  bool holds = false;  // design.md §1: at most one code apart, >= 99.9 % equal, nothing unexplained
+  // A layer with an approximate multiplier: the run against the definition, int64 sums over its
+  // table, which it must equal bit for bit, and against exact products of the same codes.
+  struct Products {
+    std::string node, op, multiplier, x_format, w_format;
+    int64_t elements = 0;
+    int64_t different = 0;  // results that are not the definition's
+    // Of results less exact ones, biases left out; real numbers, the mean is signed.
+    double mean_error = 0, max_error = 0, rmse = 0, exact_rms = 0, sqnr_db = 0;
+    double x_subnormal = 0, x_zero = 0, w_subnormal = 0, w_zero = 0;  // shares of the codes
+  };
+  std::vector<Products> products;
+  // design.md §1: at most one code apart, >= 99.9 % equal, nothing unexplained; products as defined
+  bool holds = false;
   std::vector<LayerNote> kept_float;
 };
 

@@ -9,12 +9,15 @@
 #include "base/error.h"
 #include "calibrate/range_entropy.h"
 #include "calibrate/range_float.h"
+#include "calibrate/range_lines.h"
 #include "calibrate/value_density.h"
 
 namespace octet {
 namespace {
 
-constexpr std::string_view kMethodNames[] = {"minmax", "percentile", "mse", "entropy", "auto"};
+constexpr std::string_view kMethodNames[] = {"minmax",      "percentile", "mse",
+                                             "entropy",     "auto",       "golden-section",
+                                             "line-search", "mse-2d",     "cross-entropy"};
 
 // What the estimators share: the distribution, and what a range costs on the grid it leads to.
 struct Problem {
@@ -144,6 +147,45 @@ RangeChoice MseRange(const Problem& problem) {
   return best;
 }
 
+// One share of both ends.
+RangeChoice GoldenSectionRange(const Problem& problem) {
+  const RangeChoice whole = problem.MinMax();
+  const auto at = [&](double share) {
+    return problem.Evaluate(whole.lo * share, whole.hi * share, RangeMethod::kGoldenSection);
+  };
+  // Down to a float's precision.
+  return at(GoldenSection(kFirstCandidate, kLastCandidate, 1e-6,
+                          [&](double share) { return at(share).mse; }));
+}
+
+RangeChoice LineSearchRange(const Problem& problem) {
+  const RangeChoice whole = problem.MinMax();
+  RangeChoice best = whole;
+  best.method = RangeMethod::kLineSearch;
+  for (int i = 1; i <= kLineCandidates; ++i) {
+    const double share = kLineLast * i / kLineCandidates;
+    const RangeChoice candidate =
+        problem.Evaluate(whole.lo * share, whole.hi * share, RangeMethod::kLineSearch);
+    if (candidate.mse < best.mse) best = candidate;
+  }
+  return best;
+}
+
+RangeChoice AsymmetricSearchRange(const Problem& problem) {
+  if (problem.format.is_float() || problem.symmetric) {
+    Fail(ErrorCode::kInvalidArgument, "range of value '", problem.name, "': mse-2d searches for ",
+         "both ends of a grid with a zero point, and ", problem.format.Name(),
+         " is symmetric about 0; expected an unsigned integer format, as uint8, or another "
+         "estimator");
+  }
+  const DataRange range =
+      AsymmetricRange(std::min(problem.density.min(), 0.0), std::max(problem.density.max(), 0.0),
+                      problem.format.integer(), {}, problem.name, [&](const ScaleZero& grid) {
+                        return problem.density.SquaredError(grid, problem.format.integer());
+                      });
+  return problem.Evaluate(range.lo, range.hi, RangeMethod::kMse2d);
+}
+
 RangeChoice EntropyRange(const Problem& problem) {
   if (problem.format.is_float()) {
     Fail(ErrorCode::kUnsupported, "range of value '", problem.name,
@@ -179,7 +221,9 @@ RangeEstimator RangeEstimator::Parse(std::string_view text) {
          "'; expected a percentile above 50 and up to 100, such as percentile:99.99");
   }
   Fail(ErrorCode::kInvalidArgument, "range estimator '", text,
-       "'; expected minmax, percentile, percentile:P, mse, entropy or auto");
+       "'; expected minmax, percentile, percentile:P, mse, mse-2d, golden-section, line-search, "
+       "entropy, "
+       "cross-entropy or auto");
 }
 
 std::string RangeEstimator::Name() const {
@@ -220,6 +264,18 @@ RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statisti
     case RangeMethod::kEntropy:
       choice = EntropyRange(problem);
       break;
+    case RangeMethod::kGoldenSection:
+      choice = GoldenSectionRange(problem);
+      break;
+    case RangeMethod::kLineSearch:
+      choice = LineSearchRange(problem);
+      break;
+    case RangeMethod::kMse2d:
+      choice = AsymmetricSearchRange(problem);
+      break;
+    case RangeMethod::kCrossEntropy:
+      Fail(ErrorCode::kInvalidArgument, "range of value '", name,
+           "': cross-entropy compares rows of logits, which statistics do not keep");
     case RangeMethod::kAuto: {
       choice = problem.MinMax();
       const RangeChoice clipped = MseRange(problem);
@@ -243,6 +299,15 @@ FormatChoice BestFormat(std::string_view name, const ValueStatistics& statistics
     if (&format == formats.data() || range.mse < best.range.mse) best = {format, range};
   }
   return best;
+}
+
+RangeChoice GivenRange(std::string_view name, const ValueStatistics& statistics, double lo,
+                       double hi, RangeMethod method, const NumberFormat& format, bool symmetric) {
+  const ValueDensity density(statistics);
+  const Problem problem{density, format, format.is_float() ? format.is_signed() : symmetric, name};
+  RangeChoice choice = problem.Evaluate(lo, hi, method);
+  choice.clipped_fraction = density.CountOutside(choice.lo, choice.hi) / density.count();
+  return choice;
 }
 
 double ExpectedMse(const ValueStatistics& statistics, const ScaleZero& grid,

@@ -22,6 +22,12 @@ enum class RangeMethod : uint8_t {
   kMse,         // least E[(x - Q(x))^2], clipping included, over lo and hi (symmetric: over absmax)
   kEntropy,     // least Kullback-Leibler divergence after TensorRT: see range_entropy.cc
   kAuto,        // kMse where it beats kMinMax by more than kAutoMargin, otherwise kMinMax
+  // The searches of spec/fp8.md 3, by the same expected error: one share of both ends, by golden
+  // section or among kLineCandidates; width and skew of an asymmetric integer grid.
+  kGoldenSection,
+  kLineSearch,
+  kMse2d,
+  kCrossEntropy,  // of logits, by rows of values: calibrate/range_search.h
 };
 
 // Below this relative gain in expected error the whole range is kept: the histogram knows the error
@@ -32,8 +38,8 @@ struct RangeEstimator {
   RangeMethod method = RangeMethod::kAuto;
   double percentile = 99.99;  // of kPercentile; 50 < p <= 100
 
-  // "minmax", "percentile" (99.99), "percentile:99.9", "mse", "entropy", "auto". Throws
-  // kInvalidArgument.
+  // "minmax", "percentile" (99.99), "percentile:99.9", "mse", "entropy", "auto", "golden-section",
+  // "line-search", "mse-2d", "cross-entropy". Throws kInvalidArgument.
   [[nodiscard]] static RangeEstimator Parse(std::string_view text);
   [[nodiscard]] std::string Name() const;
   friend bool operator==(const RangeEstimator&, const RangeEstimator&) = default;
@@ -51,12 +57,19 @@ struct RangeChoice {
 };
 
 // Throws kBadData naming the value where the statistics hold NaN, infinity or no element at all;
-// kUnsupported for entropy above 8 bits and in float formats. A float format's range is symmetric
+// kUnsupported for entropy above 8 bits and in float formats; kInvalidArgument for mse-2d of
+// symmetric grids and cross-entropy, which no statistics tell. A float format's range is symmetric
 // by its sign, whatever `symmetric` says: [-maxval, maxval], unsigned [0, maxval]; where the bias
 // rule lets the scale take steps only, it is what the grid then covers.
 [[nodiscard]] RangeChoice EstimateRange(std::string_view name, const ValueStatistics& statistics,
                                         const RangeEstimator& estimator, const NumberFormat& format,
                                         bool symmetric);
+
+// The choice that a range found elsewhere is, by `method`. The statistics hold at least one
+// element.
+[[nodiscard]] RangeChoice GivenRange(std::string_view name, const ValueStatistics& statistics,
+                                     double lo, double hi, RangeMethod method,
+                                     const NumberFormat& format, bool symmetric);
 
 struct FormatChoice {
   NumberFormat format;

@@ -118,15 +118,7 @@ FloatRangeSearch::FloatRangeSearch(const FloatFormat& format, FloatSearchOptions
     splits_ = {format};
     return;
   }
-  const int bits = format.exponent_bits + format.mantissa_bits;
-  for (int m = 1; m < bits && m <= 7; ++m) {
-    FloatFormat split = format;
-    split.mantissa_bits = m;
-    split.exponent_bits = bits - m;
-    if (split.exponent_bits > 7) continue;
-    split.Check();
-    splits_.push_back(split);
-  }
+  splits_ = SplitsOf(format);
 }
 
 double& FloatRangeSearch::Error(size_t split, size_t channel, size_t candidate) {
@@ -205,16 +197,101 @@ std::vector<float> FloatRangeSearch::maxval() const {
   return result;
 }
 
+std::vector<FloatFormat> SplitsOf(const FloatFormat& format) {
+  if (format.specials != FloatSpecials::kNone) {
+    Fail(ErrorCode::kInvalidArgument, "splits of ", format.Name(),
+         ": NaN and infinity go with one split; expected a format whose codes are all finite");
+  }
+  std::vector<FloatFormat> splits;
+  const int bits = format.exponent_bits + format.mantissa_bits;
+  for (int m = 1; m < bits && m <= 7; ++m) {
+    FloatFormat split = format;
+    split.mantissa_bits = m;
+    split.exponent_bits = bits - m;
+    if (split.exponent_bits > 7) continue;
+    split.Check();
+    splits.push_back(split);
+  }
+  return splits;
+}
+
+void CheckWeightEstimator(const RangeEstimator& estimator) {
+  const auto refuse = [&](const char* why) {
+    Fail(ErrorCode::kInvalidArgument, "range estimator '", estimator.Name(), "' of weights: ", why,
+         "; expected minmax, percentile, percentile:P, mse, golden-section or line-search");
+  };
+  switch (estimator.method) {
+    case RangeMethod::kMinMax:
+    case RangeMethod::kPercentile:
+    case RangeMethod::kMse:
+    case RangeMethod::kGoldenSection:
+    case RangeMethod::kLineSearch:
+      return;
+    case RangeMethod::kMse2d:
+      return refuse("their grids are symmetric about 0, with one end to search for");
+    case RangeMethod::kCrossEntropy:
+      return refuse("they are no logits");
+    case RangeMethod::kEntropy:
+      return refuse("a channel has too few values for a histogram");
+    case RangeMethod::kAuto:
+      return refuse("there is no choice to make");
+  }
+}
+
+namespace {
+
+// The largest magnitude of a channel's range.
+float WeightMaxval(const SortedValues& values, const NumberFormat& format,
+                   const RangeEstimator& estimator, std::string_view subject) {
+  const float absmax = values.AbsMax();
+  const auto most = static_cast<double>(absmax);
+  const auto error = [&](double maxval) {
+    return ErrorAt(values, format, static_cast<float>(maxval), subject);
+  };
+  const auto best_of = [&](std::span<const float> candidates) {
+    float best = absmax;
+    double least = kInfinity;
+    for (const float maxval : candidates) {
+      const double e = error(maxval);
+      if (e < least) {
+        least = e;
+        best = maxval;
+      }
+    }
+    return best;
+  };
+  if (absmax == 0) return 0;
+  switch (estimator.method) {
+    case RangeMethod::kPercentile:
+      return static_cast<float>(values.MagnitudePercentile(estimator.percentile));
+    case RangeMethod::kMse: {
+      constexpr FloatSearchOptions kGrid;
+      return best_of(Spaced(kGrid.first * most, kGrid.last * most, kGrid.candidates));
+    }
+    case RangeMethod::kGoldenSection:
+      return static_cast<float>(
+          GoldenSection(kFirstCandidate * most, kLastCandidate * most, 1e-6 * most, error));
+    case RangeMethod::kLineSearch: {
+      const double whole = kLineLast * most;
+      return best_of(Spaced(whole / kLineCandidates, whole, kLineCandidates));
+    }
+    default:
+      return absmax;
+  }
+}
+
+}  // namespace
+
 WeightSearch SearchWeightScales(std::span<const float> weights, const Extents& extents, int axis,
                                 const NumberFormat& format, std::string_view subject,
-                                FloatSearchOptions options) {
-  CheckOptions(options);
-  WeightSearch search{ChooseWeightScales(weights, extents, axis, format, subject), 0};
+                                const RangeEstimator& estimator) {
+  CheckWeightEstimator(estimator);
+  WeightSearch search{ChooseWeightScales(weights, extents, axis, format, subject), 0, {}};
   QuantParams& params = search.choice.params;
   const std::vector<int64_t>& dead = search.choice.dead;
   const auto channels = static_cast<size_t>(axis == -1 ? 1 : extents.channels);
   const auto inner = static_cast<size_t>(extents.inner);
-  std::vector<double> error(channels, 0.0);
+  search.channel_error.assign(channels, 0.0);
   ParallelForEach(static_cast<int64_t>(channels), [&](int64_t channel) {
     const auto c = static_cast<size_t>(channel);
     std::vector<float> values;
@@ -225,42 +302,56 @@ WeightSearch SearchWeightScales(std::span<const float> weights, const Extents& e
     }
     if (values.empty()) return;
     const SortedValues sorted(values, subject);
+    const float best = WeightMaxval(sorted, format, estimator, subject);
+    search.channel_error[c] = ErrorAt(sorted, format, best, subject);
     const bool is_dead = std::find(dead.begin(), dead.end(), channel) != dead.end();
-    const auto most = static_cast<double>(sorted.AbsMax());
-    float best = sorted.AbsMax();
-    error[c] = kInfinity;
-    for (const float maxval :
-         Spaced(options.first * most, options.last * most, options.candidates)) {
-      const double e = ErrorAt(sorted, format, maxval, subject);
-      if (e < error[c]) {
-        error[c] = e;
-        best = maxval;
-      }
-    }
     if (is_dead || best == 0) return;
     params.scale[c] = ChooseScale(best, format, {}, subject);
     if (!params.limit.empty()) {
       params.limit[c] = FloatLimitFor(format.floating(), best, params.scale[c]);
     }
   });
-  for (const double e : error) search.squared_error += e;
+  for (const double e : search.channel_error) search.squared_error += e;
   return search;
 }
 
 WeightSearch BestWeightFormat(std::span<const float> weights, const Extents& extents, int axis,
                               std::span<const NumberFormat> formats, std::string_view subject,
-                              FloatSearchOptions options) {
+                              const RangeEstimator& estimator) {
   if (formats.empty()) {
     Fail(ErrorCode::kInvalidArgument, subject, ": no number format to choose from");
   }
   WeightSearch best;
   for (const NumberFormat& format : formats) {
-    WeightSearch found = SearchWeightScales(weights, extents, axis, format, subject, options);
+    WeightSearch found = SearchWeightScales(weights, extents, axis, format, subject, estimator);
     if (&format == formats.data() || found.squared_error < best.squared_error) {
       best = std::move(found);
     }
   }
   return best;
+}
+
+WeightSearch VotedWeightFormat(std::span<const float> weights, const Extents& extents, int axis,
+                               std::span<const NumberFormat> formats, std::string_view subject,
+                               const RangeEstimator& estimator) {
+  if (formats.empty()) {
+    Fail(ErrorCode::kInvalidArgument, subject, ": no number format to vote for");
+  }
+  std::vector<WeightSearch> found;
+  for (const NumberFormat& format : formats) {
+    found.push_back(SearchWeightScales(weights, extents, axis, format, subject, estimator));
+  }
+  std::vector<size_t> votes(formats.size(), 0);
+  for (size_t c = 0; c < found[0].channel_error.size(); ++c) {
+    const auto best = std::min_element(found.begin(), found.end(),
+                                       [c](const WeightSearch& a, const WeightSearch& b) {
+                                         return a.channel_error[c] < b.channel_error[c];
+                                       });
+    ++votes[static_cast<size_t>(best - found.begin())];
+  }
+  // max_element takes the first of equal ones.
+  const auto most = std::max_element(votes.begin(), votes.end()) - votes.begin();
+  return std::move(found[static_cast<size_t>(most)]);
 }
 
 LineSearch::LineSearch(const NumberFormat& format, LineSearchOptions options)
@@ -315,30 +406,8 @@ float GoldenSectionSearch(std::span<const float> values, const NumberFormat& for
   const auto error = [&](double maxval) {
     return ErrorAt(sorted, format, static_cast<float>(maxval), subject);
   };
-  constexpr double kRatio = 0.6180339887498949;  // (sqrt 5 - 1) / 2
-  double low = first * most;
-  double high = last * most;
-  double left = high - kRatio * (high - low);
-  double right = low + kRatio * (high - low);
-  double at_left = error(left);
-  double at_right = error(right);
   // Down to a float's precision.
-  while (high - low > 1e-6 * most) {
-    if (at_left <= at_right) {
-      high = right;
-      right = left;
-      at_right = at_left;
-      left = high - kRatio * (high - low);
-      at_left = error(left);
-    } else {
-      low = left;
-      left = right;
-      at_left = at_right;
-      right = low + kRatio * (high - low);
-      at_right = error(right);
-    }
-  }
-  return static_cast<float>((low + high) / 2);
+  return static_cast<float>(GoldenSection(first * most, last * most, 1e-6 * most, error));
 }
 
 DataRange AsymmetricSearch(std::span<const float> values, const IntFormat& format,
@@ -350,49 +419,38 @@ DataRange AsymmetricSearch(std::span<const float> values, const IntFormat& forma
   const SortedValues sorted(values, subject);
   const double lo = std::min(static_cast<double>(sorted.min()), 0.0);
   const double hi = std::max(static_cast<double>(sorted.max()), 0.0);
-  const double steps = format.qmax() - format.qmin();
-  DataRange best = {lo, hi};
-  double least = kInfinity;
-  for (int t = options.thresholds; t >= 1; --t) {
-    const double width = static_cast<double>(t) / options.thresholds;
-    const double step = width * (hi - lo) / steps;
-    for (int s = -options.skews; s <= options.skews; ++s) {
-      const double shift =
-          options.skews == 0 ? 0 : step * std::round(s * (steps + 1) / (4.0 * options.skews));
-      // Widened to hold 0, which would change the step: such a skew is no grid of this width.
-      const DataRange range = {width * lo + shift, width * hi + shift};
-      if (range.lo > 0 || range.hi < 0) continue;
-      const ScaleZero grid = ChooseAsymmetric(static_cast<float>(range.lo),
-                                              static_cast<float>(range.hi), format, subject);
-      const double error = sorted.SquaredError(format, grid);
-      if (error < least) {
-        least = error;
-        best = range;
-      }
-    }
-  }
-  return best;
+  return AsymmetricRange(lo, hi, format, options, subject,
+                         [&](const ScaleZero& grid) { return sorted.SquaredError(format, grid); });
 }
 
-float CrossEntropySearch(std::span<const float> logits, int64_t classes, const NumberFormat& format,
-                         std::string_view subject, FloatSearchOptions options) {
+DataRange CrossEntropySearch(std::span<const float> logits, int64_t classes,
+                             const NumberFormat& format, std::string_view subject,
+                             FloatSearchOptions options) {
   CheckOptions(options);
-  if (classes < 2 || !format.is_signed()) {
+  if (classes < 2 || (format.is_float() && !format.is_signed())) {
     Fail(ErrorCode::kInvalidArgument, subject, ": cross-entropy of ", classes, " classes in ",
-         format.Name(), "; expected 2 or more and a signed format");
+         format.Name(), "; expected 2 or more and, of float formats, a signed one");
   }
   const auto n = static_cast<int64_t>(logits.size());
   const auto rows = RowsOf(logits, n % classes == 0 ? n / classes : 0, 0, subject);
-  const double most = SortedValues(logits, subject).AbsMax();
-  float best = static_cast<float>(most);
+  const SortedValues sorted(logits, subject);
+  DataRange whole = {std::min(static_cast<double>(sorted.min()), 0.0),
+                     std::max(static_cast<double>(sorted.max()), 0.0)};
+  if (format.is_signed()) whole = {-sorted.AbsMax(), sorted.AbsMax()};
+  DataRange best = whole;
   double least = kInfinity;
-  for (const float maxval : Spaced(options.first * most, options.last * most, options.candidates)) {
+  for (const float share : Spaced(options.first, options.last, options.candidates)) {
+    const DataRange range = {whole.lo * static_cast<double>(share),
+                             whole.hi * static_cast<double>(share)};
+    const auto lo = static_cast<float>(range.lo), hi = static_cast<float>(range.hi);
     QuantParams params;
     params.format = format;
-    params.scale = {ChooseScale(maxval, format, {}, subject)};
-    params.zero_point = {0};
-    if (format.is_float() && maxval > 0) {
-      params.limit = {FloatLimitFor(format.floating(), maxval, params.scale[0])};
+    const ScaleZero grid = format.is_signed() ? ScaleZero{ChooseScale(hi, format, {}, subject), 0}
+                                              : ChooseAsymmetric(lo, hi, format.integer(), subject);
+    params.scale = {grid.scale};
+    params.zero_point = {grid.zero_point};
+    if (format.is_float() && hi > 0) {
+      params.limit = {FloatLimitFor(format.floating(), hi, params.scale[0])};
     }
     std::vector<float> rounded(logits.begin(), logits.end());
     FakeQuantizeArray(rounded, {1, 1, n}, params);
@@ -403,7 +461,7 @@ float CrossEntropySearch(std::span<const float> logits, int64_t classes, const N
     }
     if (total < least) {
       least = total;
-      best = maxval;
+      best = range;
     }
   }
   return best;

@@ -14,15 +14,12 @@
 #include <string_view>
 #include <vector>
 
+#include "calibrate/range.h"
+#include "calibrate/range_lines.h"
 #include "numerics/number_format.h"
 #include "numerics/qparams.h"
 
 namespace octet {
-
-struct DataRange {
-  double lo = 0;
-  double hi = 0;
-};
 
 enum class ObserverMode : uint8_t {
   kCurrent,  // of the last batch
@@ -77,31 +74,42 @@ class FloatRangeSearch {
 };
 
 struct WeightSearch {
-  WeightScaleChoice choice;  // as ChooseWeightScales makes it
-  double squared_error = 0;  // sum over all weights, on those scales
+  WeightScaleChoice choice;           // as ChooseWeightScales makes it
+  double squared_error = 0;           // sum over all weights, on those scales
+  std::vector<double> channel_error;  // the same, by channel (one, per tensor)
 };
 
-// The scales of ChooseWeightScales, but of each channel's range of least squared error among the
-// options' candidates, in any symmetric format; dead channels keep the scale that gives them. Least
-// of the candidates where they are as good. search_mantissa has no meaning here.
-[[nodiscard]] WeightSearch SearchWeightScales(std::span<const float> weights,
-                                              const Extents& extents, int axis,
-                                              const NumberFormat& format, std::string_view subject,
-                                              FloatSearchOptions options = {});
+// How a channel of a weight gets its range, symmetric in any format: minmax, percentile (of
+// magnitudes), mse (the grid of FloatSearchOptions), golden-section or line-search. The others make
+// no sense for weights: throws kInvalidArgument with the reason.
+void CheckWeightEstimator(const RangeEstimator& estimator);
 
-// The format of least squared error among those given, each on the scales of SearchWeightScales;
-// candidates = 1 with first = last = 1 compares them on the whole range. Ties go to the first.
-// Throws kInvalidArgument where none is given.
+// The scales of ChooseWeightScales, but of each channel's range by the estimator; dead channels
+// keep the scale that gives them. Least of the candidates where they are as good.
+[[nodiscard]] WeightSearch SearchWeightScales(
+    std::span<const float> weights, const Extents& extents, int axis, const NumberFormat& format,
+    std::string_view subject, const RangeEstimator& estimator = {.method = RangeMethod::kMse});
+
+// The format of least squared error among those given, each on the scales of SearchWeightScales.
+// Ties go to the first. Throws kInvalidArgument where none is given.
 [[nodiscard]] WeightSearch BestWeightFormat(std::span<const float> weights, const Extents& extents,
                                             int axis, std::span<const NumberFormat> formats,
                                             std::string_view subject,
-                                            FloatSearchOptions options = {});
+                                            const RangeEstimator& estimator = {
+                                                .method = RangeMethod::kMse});
 
-struct LineSearchOptions {
-  int candidates = 1000;  // i / candidates of the whole, i = 1...
-  double margin = 0.5;    // the whole is expand * (largest magnitude of the first batch + margin)
-  double expand = 10;
-};
+// The format that most channels err least in: each channel votes for one, ties (in a channel and
+// among votes) go to the first. With SplitsOf and mse: FloatRangeSearch's, of one batch.
+[[nodiscard]] WeightSearch VotedWeightFormat(std::span<const float> weights, const Extents& extents,
+                                             int axis, std::span<const NumberFormat> formats,
+                                             std::string_view subject,
+                                             const RangeEstimator& estimator = {
+                                                 .method = RangeMethod::kMse});
+
+// Every split of a format's bits with at least one exponent and one mantissa bit, by ascending
+// mantissa; sign and bias rule as they are. Throws kInvalidArgument where the format has NaN or
+// infinity: those go with one split.
+[[nodiscard]] std::vector<FloatFormat> SplitsOf(const FloatFormat& format);
 
 // Search along one line: [-c, c], or [0, c] where the first batch holds nothing below 0 (an integer
 // format then loses its sign). Least total squared error over all batches.
@@ -128,22 +136,17 @@ class LineSearch {
                                         std::string_view subject, double first = 0.1,
                                         double last = 1.2);
 
-struct AsymmetricSearchOptions {
-  int thresholds = 100;  // widths: i / thresholds of that of the values
-  // The zero point is shifted by up to a quarter of the codes to either side of where the width
-  // alone puts it, in `skews` steps to a side.
-  int skews = 16;
-};
-
 // Search over width and skew of an asymmetric integer grid, by squared error.
 [[nodiscard]] DataRange AsymmetricSearch(std::span<const float> values, const IntFormat& format,
                                          std::string_view subject,
                                          AsymmetricSearchOptions options = {});
 
-// For logits, rows of `classes`: the largest magnitude whose grid makes the least cross-entropy
-// between the softmax of the rows and that of the quantized rows. Symmetric formats only.
-[[nodiscard]] float CrossEntropySearch(std::span<const float> logits, int64_t classes,
-                                       const NumberFormat& format, std::string_view subject,
-                                       FloatSearchOptions options = {});
+// For logits, rows of `classes`: the range whose grid makes the least cross-entropy between the
+// softmax of the rows and that of the quantized rows. Symmetric, of the largest magnitude's
+// candidates; in integer formats with a zero point both ends are the candidates' share of theirs.
+// Throws kInvalidArgument for float formats without a sign.
+[[nodiscard]] DataRange CrossEntropySearch(std::span<const float> logits, int64_t classes,
+                                           const NumberFormat& format, std::string_view subject,
+                                           FloatSearchOptions options = {});
 
 }  // namespace octet

@@ -342,13 +342,86 @@ TEST(CrossEntropySearch, KeepsWhatDecides) {
     }
   }
   const NumberFormat format = NumberFormat::Parse("int4");
-  const float found = CrossEntropySearch(logits, 10, format, "logits");
-  EXPECT_LT(found, 15);
-  EXPECT_GT(found, 6);
+  const DataRange found = CrossEntropySearch(logits, 10, format, "logits");
+  EXPECT_LT(found.hi, 15);
+  EXPECT_GT(found.hi, 6);
+  EXPECT_EQ(found.lo, -found.hi);
   EXPECT_GT(GoldenSectionSearch(logits, format, "logits"), 30);
   ExpectError(
       ErrorCode::kInvalidArgument, [&] { (void)CrossEntropySearch(logits, 7, format, "logits"); },
       "logits");
+  // With a zero point both ends move together.
+  const DataRange skewed = CrossEntropySearch(logits, 10, NumberFormat::Parse("uint8"), "logits");
+  EXPECT_NEAR(skewed.lo / skewed.hi,
+              static_cast<double>(*std::min_element(logits.begin(), logits.end())) /
+                  static_cast<double>(*std::max_element(logits.begin(), logits.end())),
+              1e-6);
+}
+
+// The vote of a recipe is the original's: FloatRangeSearch with search_mantissa.
+TEST(VotedWeightFormat, IsTheMantissaSearch) {
+  std::mt19937 random(3);
+  std::student_t_distribution<float> tails(2);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> w;
+  for (int c = 0; c < 5; ++c) {
+    for (int i = 0; i < 500; ++i) w.push_back(c % 2 == 0 ? tails(random) : uniform(random));
+  }
+  for (const char* name : {"e4m3", "e3m2", "e4m3:bias=int"}) {
+    const FloatFormat format = FloatFormat::Parse(name);
+    FloatRangeSearch original(format);
+    original.Update(w, 5, "w");
+    std::vector<NumberFormat> splits;
+    for (const FloatFormat& f : SplitsOf(format)) splits.emplace_back(f);
+    const WeightSearch found = VotedWeightFormat(w, {1, 5, 500}, 0, splits, "w");
+    EXPECT_EQ(found.choice.params.format, NumberFormat(original.format())) << name;
+    const auto maxval = original.maxval();
+    for (size_t c = 0; c < 5; ++c) {
+      EXPECT_EQ(found.choice.params.scale[c], FloatScaleFor(original.format(), maxval[c])) << name;
+    }
+  }
+  // By squared error the tails' channels, which hold most of the power, decide alone; by vote the
+  // uniform ones do, once they are more.
+  std::vector<NumberFormat> formats = {NumberFormat::Parse("e4m3"), NumberFormat::Parse("e2m5")};
+  std::normal_distribution<float> normal;
+  std::vector<float> mixed;
+  for (int c = 0; c < 3; ++c) {
+    for (int i = 0; i < 500; ++i) {
+      const float tail = normal(random) * (i % 100 == 0 ? 50.0F : 1.0F);
+      mixed.push_back(c == 0 ? tail : 0.01F * uniform(random));
+    }
+  }
+  const RangeEstimator whole = RangeEstimator::Parse("minmax");
+  EXPECT_EQ(BestWeightFormat(mixed, {1, 3, 500}, 0, formats, "w", whole).choice.params.format,
+            formats[0]);
+  EXPECT_EQ(VotedWeightFormat(mixed, {1, 3, 500}, 0, formats, "w", whole).choice.params.format,
+            formats[1]);
+  ExpectError(
+      ErrorCode::kInvalidArgument, [&] { (void)SplitsOf(FloatFormat::Parse("e4m3fn")); }, "e4m3fn");
+}
+
+TEST(SearchWeightScales, TakesEveryEstimatorThatMakesSense) {
+  std::vector<float> w = Draws(4000);
+  const auto error = [&](const char* estimator, const char* format) {
+    return SearchWeightScales(w, {1, 4, 1000}, 0, NumberFormat::Parse(format), "w",
+                              RangeEstimator::Parse(estimator))
+        .squared_error;
+  };
+  for (const char* format : {"int4", "e2m1"}) {
+    const double whole = error("minmax", format);
+    const double grid = error("mse", format);
+    EXPECT_LT(grid, 0.9 * whole) << format;
+    // A grid nine times as fine, beyond which there is little to gain.
+    EXPECT_LE(error("line-search", format), 1.001 * grid) << format;
+    EXPECT_LT(error("percentile:99", format), whole) << format;
+    EXPECT_EQ(error("percentile:100", format), whole) << format;
+  }
+  // One valley: golden section finds it.
+  EXPECT_LT(error("golden-section", "int4"), 1.01 * error("mse", "int4"));
+  for (const char* none : {"mse-2d", "cross-entropy", "entropy", "auto"}) {
+    ExpectError(
+        ErrorCode::kInvalidArgument, [&] { (void)error(none, "int8"); }, none);
+  }
 }
 
 TEST(RangeSearch, RefusesBrokenData) {

@@ -413,5 +413,52 @@ TEST(EstimateRange, RefusesBrokenDataNamingTheValue) {
   }
 }
 
+// Each search does what its definition says, by the same expected error as all others.
+TEST(RangeSearches, FindWhatTheySearchFor) {
+  std::vector<float> x = Draw(20'000, 5, Gauss);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = i % 4000 == 0 ? -9 : 2 * std::fabs(x[i]);
+  const ValueStatistics statistics = StatisticsOf(x);
+  const IntFormat uint4{4, false, false};
+  const auto mse = [&](const char* estimator, const NumberFormat& format, bool symmetric) {
+    return EstimateRange("x", statistics, RangeEstimator::Parse(estimator), format, symmetric).mse;
+  };
+  const double whole = mse("minmax", uint4, false);
+  // Both ends shrink together: no better than the best share on a grid ten times as fine.
+  const RangeChoice all =
+      EstimateRange("x", statistics, RangeEstimator::Parse("minmax"), uint4, false);
+  double best_share = whole;
+  for (int i = 1; i <= 12'000; ++i) {
+    const double share = i / 10'000.0;
+    best_share = std::min(best_share, GivenRange("x", statistics, all.lo * share, all.hi * share,
+                                                 RangeMethod::kMse, uint4, false)
+                                          .mse);
+  }
+  EXPECT_LT(best_share, whole);
+  EXPECT_GE(mse("golden-section", uint4, false), best_share * (1 - 1e-3));
+  EXPECT_LE(mse("golden-section", uint4, false), 1.05 * best_share);
+  EXPECT_LE(mse("line-search", uint4, false), 1.01 * best_share);
+  // The outliers lie at one end: two ends are worth more than one share.
+  EXPECT_LT(mse("mse-2d", uint4, false), 0.9 * best_share);
+  EXPECT_LE(mse("mse-2d", uint4, false), 1.1 * mse("mse", uint4, false));
+  EXPECT_EQ(Estimate(x, "mse-2d", uint4).method, RangeMethod::kMse2d);
+  // Float formats and symmetric integers have one end.
+  for (const char* name : {"e2m1", "int4"}) {
+    const NumberFormat format = NumberFormat::Parse(name);
+    EXPECT_LT(mse("line-search", format, true), mse("minmax", format, true)) << name;
+    for (const char* none : {"mse-2d", "cross-entropy"}) {
+      try {
+        (void)mse(none, format, true);
+        FAIL() << none << " " << name;
+      } catch (const Error& e) {
+        EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+        EXPECT_THAT(e.what(), HasSubstr(none));
+      }
+    }
+  }
+  for (const char* name : {"golden-section", "line-search", "mse-2d", "cross-entropy"}) {
+    EXPECT_EQ(RangeEstimator::Parse(name).Name(), name);
+  }
+}
+
 }  // namespace
 }  // namespace octet

@@ -7,6 +7,17 @@
 #include "numerics/rounding.h"
 
 namespace octet {
+namespace {
+
+double PercentileOf(std::span<const float> ascending, double percent) {
+  const double at = percent / 100 * static_cast<double>(ascending.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, ascending.size() - 1);
+  const double low = ascending[below];
+  return low + (static_cast<double>(ascending[above]) - low) * (at - static_cast<double>(below));
+}
+
+}  // namespace
 
 SortedValues::SortedValues(std::span<const float> values, std::string_view subject)
     : x_(values.begin(), values.end()) {
@@ -30,12 +41,13 @@ SortedValues::SortedValues(std::span<const float> values, std::string_view subje
 
 float SortedValues::AbsMax() const { return std::max(std::fabs(min()), std::fabs(max())); }
 
-double SortedValues::Percentile(double percent) const {
-  const double at = percent / 100 * static_cast<double>(x_.size() - 1);
-  const auto below = static_cast<size_t>(at);
-  const size_t above = std::min(below + 1, x_.size() - 1);
-  const double low = x_[below];
-  return low + (static_cast<double>(x_[above]) - low) * (at - static_cast<double>(below));
+double SortedValues::Percentile(double percent) const { return PercentileOf(x_, percent); }
+
+double SortedValues::MagnitudePercentile(double percent) const {
+  std::vector<float> magnitudes(x_.size());
+  std::transform(x_.begin(), x_.end(), magnitudes.begin(), [](float v) { return std::fabs(v); });
+  std::sort(magnitudes.begin(), magnitudes.end());
+  return PercentileOf(magnitudes, percent);
 }
 
 // A cell costs some six values: a search, and two differences of sums.

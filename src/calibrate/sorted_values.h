@@ -22,6 +22,8 @@ class SortedValues {
   [[nodiscard]] float AbsMax() const;
   // NumPy's percentile, 0...100: linear between the two values it lies between.
   [[nodiscard]] double Percentile(double percent) const;
+  // The same of |x|.
+  [[nodiscard]] double MagnitudePercentile(double percent) const;
 
   // Sum of (x - Q(x))^2, clipping included.
   [[nodiscard]] double SquaredError(const FloatFormat& format, float scale, float limit) const;

@@ -73,7 +73,11 @@ class Planner {
     plan_.skipped.push_back({n.name, n.op, reason});
   }
 
-  void Mark(ValueId v, NodeId reader) { readers_[v].insert(reader); }
+  bool ReadsFloat(NodeId id) const { return options_.float_inputs.contains(graph_.node(id).name); }
+
+  void Mark(ValueId v, NodeId reader) {
+    if (!ReadsFloat(reader)) readers_[v].insert(reader);
+  }
 
   void ConsiderCompute(NodeId id) {
     const Node& n = graph_.node(id);
@@ -287,6 +291,15 @@ class Planner {
           v, static_cast<int>(Root(static_cast<size_t>(v))), ChannelAxis(v), {}};
       if (options_.target == Target::kTensorRt || options_.compute_only)
         a.readers.assign(it->second.begin(), it->second.end());
+      const auto& uses = uses_[static_cast<size_t>(v)];
+      if (a.readers.empty() && std::any_of(uses.begin(), uses.end(), [&](const Graph::Use& use) {
+            return ReadsFloat(use.node);
+          })) {
+        for (const Graph::Use& use : uses) {
+          if (!ReadsFloat(use.node)) a.readers.push_back(use.node);
+        }
+        if (a.readers.empty()) return;
+      }
       plan_.activations.push_back(std::move(a));
     };
     for (ValueId v : graph_.inputs) take(v);

@@ -23,6 +23,8 @@ struct PlacementOptions {
   Target target = Target::kOnnxRuntime;
   bool quantize_outputs = false;   // also what only leads to graph outputs
   std::set<std::string> excluded;  // node names that stay float
+  // Node names that read float32, whatever their weights are.
+  std::set<std::string> float_inputs = {};
   // Only inputs of Conv, Gemm and MatMul, for these readers alone: float8 for ONNX Runtime, which
   // makes QLinearAdd, QLinearGlobalAveragePool ... of what lies between any other quantizers, and
   // then finds that they take no float8.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <optional>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -119,9 +120,25 @@ ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched,
   return means;
 }
 
+// Inputs of a layer of the quantized graph, whose multiplier may be approximate.
+struct LayerInputs {
+  size_t x = 0, weight = 1, bias = 2;
+};
+
+std::optional<LayerInputs> LayerInputsOf(const Graph& graph, const Node& node) {
+  // codes of x, their scale, codes of the weight, their scale, bias
+  if (node.domain == "octet" && (node.op == "ApproxConv" || node.op == "ApproxMatMul"))
+    return LayerInputs{0, 2, 4};
+  const bool computes = node.Is("Conv") || node.Is("Gemm");
+  if (computes && (IsQuantized(graph, node.input(0)) || IsQuantized(graph, node.input(1))))
+    return LayerInputs{};
+  return std::nullopt;
+}
+
 // Adds `delta` to the bias of a node of the quantized graph.
-void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delta) {
-  const ValueId bias = graph.node(id).inputs[2];
+void ShiftQuantizedBias(Graph& graph, NodeId id, const LayerInputs& inputs,
+                        const std::vector<double>& delta) {
+  const ValueId bias = graph.node(id).inputs[inputs.bias];
   if (const auto q = DequantizerOf(graph, bias)) {
     Tensor codes = graph.ConstantOf(q->codes)->Clone();
     auto d = codes.mutable_data<int32_t>();
@@ -135,8 +152,8 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
     return;
   }
   // A float bias of an INT8 layer stays on the grid s_x * s_w that its kernels add it on.
-  const auto x = DequantizerOf(graph, graph.node(id).inputs[0]);
-  const auto w = DequantizerOf(graph, graph.node(id).inputs[1]);
+  const auto x = DequantizerOf(graph, graph.node(id).inputs[inputs.x]);
+  const auto w = DequantizerOf(graph, graph.node(id).inputs[inputs.weight]);
   Tensor values = graph.ConstantOf(bias)->Clone();
   auto d = values.mutable_data<float>();
   for (size_t c = 0; c < d.size(); ++c) {
@@ -151,7 +168,7 @@ void ShiftQuantizedBias(Graph& graph, NodeId id, const std::vector<double>& delt
                                         graph.value(bias).name)) *
         grid;
   }
-  graph.node(id).inputs[2] =
+  graph.node(id).inputs[inputs.bias] =
       graph.AddConstant(graph.value(bias).name + "_corrected", std::move(values));
 }
 
@@ -196,9 +213,8 @@ std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Gra
   std::vector<Watch> watched;
   for (NodeId id : quantized.TopologicalOrder()) {
     const Node& n = quantized.node(id);
-    if (!(n.Is("Conv") || n.Is("Gemm")) || n.input(2) == kNoValue ||
-        !IsQuantized(quantized, n.input(0)) || !IsQuantized(quantized, n.input(1)))
-      continue;
+    const auto inputs = LayerInputsOf(quantized, n);
+    if (!inputs || n.input(inputs->bias) == kNoValue) continue;
     const NodeId twin = reference.FindNode(n.name);
     if (twin == kNoNode) continue;
     names.push_back(n.name);
@@ -223,7 +239,7 @@ std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Gra
     const auto& want = wanted.at(value);
     std::vector<double> delta(got.size());
     for (size_t c = 0; c < delta.size(); ++c) delta[c] = want[c] - got[c];
-    ShiftQuantizedBias(quantized, quantized.FindNode(name), delta);
+    ShiftQuantizedBias(quantized, quantized.FindNode(name), *LayerInputsOf(quantized, node), delta);
     corrected[name] = LargestMagnitude(delta);
     meter.Advance();
   }

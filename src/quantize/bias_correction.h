@@ -5,8 +5,8 @@
 //   E[y_q] - E[y] = sum over taps of (w_q - w) * E[x_channel], from the statistics of calibration.
 // Taps that fall on zero padding are counted as if they read the mean: exact away from the border.
 // Empirical: the quantized model is run, operator after operator in execution order, and the mean
-// of each output channel is moved to that of the float model: what quantized activations shift is
-// taken back too.
+// of each output channel is moved to that of the float model: what quantized activations and
+// approximate products shift is taken back too.
 #pragma once
 
 #include <map>

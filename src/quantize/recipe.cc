@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "calibrate/range.h"
+#include "calibrate/range_search.h"
 #include "numerics/approx_multiplier.h"
 #include "passes/place_quantizers.h"
 #include "quantize/layer_formats.h"
@@ -85,6 +85,16 @@ std::string ReadEstimator(const YAML::Node& node, const Place& at) {
   return text;
 }
 
+std::string ReadWeightEstimator(const YAML::Node& node, const Place& at) {
+  const std::string text = Scalar(node, at, "a range estimator");
+  try {
+    CheckWeightEstimator(RangeEstimator::Parse(text));
+  } catch (const Error& e) {
+    Wrong(at, "'" + text + "'", Cat("a range estimator of weights (", e.what(), ")"));
+  }
+  return text;
+}
+
 // Formats are checked as a whole in Check().
 std::string ReadFormats(const YAML::Node& node, const Place& at) {
   const std::string text = Scalar(node, at, "a number format");
@@ -107,7 +117,6 @@ std::string ReadMultiplier(const YAML::Node& node, const Place& at) {
 }
 
 const std::vector<std::string> kGranularities = {"channel", "tensor"};
-const std::vector<std::string> kWeightEstimators = {"minmax", "mse"};
 
 struct Field {
   const char* key;
@@ -135,6 +144,11 @@ const std::vector<Field>& Fields() {
          r.target = ReadChoice(n, at, {"octet", "onnxruntime", "tensorrt"});
        },
        [](const Recipe& r) { return r.target; }},
+      {"placement",
+       [](Recipe& r, Y n, P at) {
+         r.placement = ReadChoice(n, at, {"auto", "full", "compute"});
+       },
+       [](const Recipe& r) { return r.placement; }},
       {"activation_format",
        [](Recipe& r, Y n, P at) {
          r.activation_format = Scalar(n, at, "auto or a number format");
@@ -150,13 +164,23 @@ const std::vector<Field>& Fields() {
       {"weight_format", [](Recipe& r, Y n, P at) { r.weight_format = ReadFormats(n, at); },
        [](const Recipe& r) { return r.weight_format; }},
       {"weight_estimator",
-       [](Recipe& r, Y n, P at) { r.weight_estimator = ReadChoice(n, at, kWeightEstimators); },
+       [](Recipe& r, Y n, P at) { r.weight_estimator = ReadWeightEstimator(n, at); },
        [](const Recipe& r) { return r.weight_estimator; }},
       {"weight_granularity",
        [](Recipe& r, Y n, P at) { r.weight_granularity = ReadChoice(n, at, kGranularities); },
        [](const Recipe& r) { return r.weight_granularity; }},
+      {"search_by",
+       [](Recipe& r, Y n, P at) {
+         r.search_by = ReadChoice(n, at, {"output", "tensor"});
+       },
+       [](const Recipe& r) { return r.search_by; }},
       {"multiplier", [](Recipe& r, Y n, P at) { r.multiplier = ReadMultiplier(n, at); },
        [](const Recipe& r) { return r.multiplier; }},
+      {"result_range",
+       [](Recipe& r, Y n, P at) {
+         r.result_range = ReadChoice(n, at, {"minmax", "search"});
+       },
+       [](const Recipe& r) { return r.result_range; }},
       {"fold_batchnorm", [](Recipe& r, Y n, P at) { r.fold_batchnorm = ReadBool(n, at); },
        [](const Recipe& r) { return BoolName(r.fold_batchnorm); }},
       {"reestimate_batchnorm",
@@ -207,7 +231,7 @@ LayerRule ReadRule(const YAML::Node& node, const std::string& origin) {
     } else if (key == "weight_format") {
       rule.weight_format = ReadFormats(entry.second, at);
     } else if (key == "weight_estimator") {
-      rule.weight_estimator = ReadChoice(entry.second, at, kWeightEstimators);
+      rule.weight_estimator = ReadWeightEstimator(entry.second, at);
     } else if (key == "multiplier") {
       rule.multiplier = ReadMultiplier(entry.second, at);
     } else if (key == "weight_granularity") {
@@ -281,15 +305,32 @@ void CheckForTarget(const Recipe& recipe, Target target, const NumberFormat& for
 void CheckFormats(const Recipe& recipe, Target target, const std::string& activation,
                   const std::string& weight, const std::string& where) {
   if (!activation.empty()) {
-    for (const NumberFormat& format : ParseFormats(activation))
+    for (const NumberFormat& format : ParseFormats(activation).formats)
       CheckForTarget(recipe, target, format, Cat("activation_format ", format.Name(), where));
   }
   if (weight.empty()) return;
-  for (const NumberFormat& format : ParseFormats(weight)) {
+  for (const NumberFormat& format : ParseFormats(weight).formats) {
     const std::string what = Cat("weight_format ", format.Name(), where);
     CheckForTarget(recipe, target, format, what);
     if (!format.is_signed())
       Refuse(recipe, what, "weights are symmetric about 0 and need a signed format");
+  }
+}
+
+void CheckEstimator(const Recipe& recipe, const std::string& text, const std::string& activation,
+                    const std::string& where) {
+  const RangeEstimator estimator = RangeEstimator::Parse(text);
+  if (estimator.method == RangeMethod::kCrossEntropy && where.empty()) {
+    Refuse(recipe, "estimator cross-entropy",
+           "it is of logits alone; set it in a rule of the operator that reads them or, of a graph "
+           "output, makes them");
+  }
+  if (estimator.method != RangeMethod::kMse2d || activation.empty()) return;
+  for (const NumberFormat& format : ParseFormats(activation).formats) {
+    if (format.is_float() || format.is_signed()) {
+      Refuse(recipe, Cat("estimator mse-2d with activation_format ", format.Name(), where),
+             "it searches for both ends of a grid with a zero point, which unsigned integers have");
+    }
   }
 }
 
@@ -304,8 +345,9 @@ void CheckMultiplier(const Recipe& recipe, Target target, const std::string& mul
     Refuse(recipe, Cat("target ", TargetName(target), " with ", what),
            "other runtimes have exact multipliers only; use target octet");
   const std::vector<NumberFormat> x =
-      activation.empty() ? std::vector<NumberFormat>{kUint8} : ParseFormats(activation);
-  const std::vector<NumberFormat> w = ParseFormats(weight);
+      activation.empty() ? std::vector<NumberFormat>{kUint8} : ParseFormats(activation).formats;
+  const std::vector<NumberFormat> w = ParseFormats(weight).formats;
+  if (x.empty() || w.empty()) Refuse(recipe, what, "float32 has no codes to multiply");
   if (x.size() > 1 || w.size() > 1)
     Refuse(recipe, what,
            "formats are searched for; expected one of activations and one of weights");
@@ -413,13 +455,18 @@ std::string Recipe::ToYaml() const {
 
 void Recipe::Check() const {
   const Target parsed = ParseTarget(target);
-  (void)RangeEstimator::Parse(estimator);
+  CheckEstimator(*this, estimator, activation_format, "");
+  CheckWeightEstimator(RangeEstimator::Parse(weight_estimator));
   if (reestimate_batchnorm && fold_batchnorm)
     Refuse(*this, "reestimate_batchnorm with fold_batchnorm",
            "folded BatchNorm has no statistics left; set 'fold_batchnorm: false'");
   CheckFormats(*this, parsed, activation_format, weight_format, "");
   CheckMultiplier(*this, parsed, multiplier, activation_format, weight_format, "");
   for (const LayerRule& rule : layers) {
+    CheckEstimator(*this, rule.estimator.value_or(estimator),
+                   rule.activation_format.value_or(activation_format),
+                   Cat(" of the rule '", rule.match, "'"));
+    if (rule.weight_estimator) CheckWeightEstimator(RangeEstimator::Parse(*rule.weight_estimator));
     CheckFormats(*this, parsed, rule.activation_format.value_or(""),
                  rule.weight_format.value_or(""), Cat(" of the rule '", rule.match, "'"));
     CheckMultiplier(*this, parsed, rule.multiplier.value_or(multiplier),

@@ -3,19 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <mutex>
 #include <set>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "calibrate/smoothing_factors.h"
 #include "graph/ops.h"
-#include "numerics/error_stats.h"
 #include "passes/place_quantizers.h"
 #include "quantize/calibration.h"
 #include "quantize/layer_formats.h"
 #include "quantize/layer_rules.h"
-#include "runtime/executor.h"
+#include "quantize/probe.h"
 
 namespace octet {
 namespace {
@@ -91,25 +89,19 @@ Factors FactorsFor(const Graph& graph, const std::vector<ChannelGroup>& groups,
   return factors;
 }
 
-struct Probe {
-  Graph graph;
-  struct Branch {
-    size_t group;
-    ValueId reference;  // output of the float operator
-    ValueId probe;      // output of the same operator, scaled and quantized
-  };
-  std::vector<Branch> branches;
+// Twins of the readers of groups, and which group each is of.
+struct GroupProbe {
+  Probe probe;
+  std::vector<size_t> group;
 };
 
 // The float graph, and beside every reader of a group the same operator once more with its input
 // divided by the factors and quantized, its weights multiplied and quantized: what the layer alone
 // loses.
-Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
-                 const Factors& factors, const Measured& measured, const Recipe& recipe) {
-  Probe probe;
-  probe.graph = graph;
-  Graph& g = probe.graph;
-  g.outputs.clear();
+GroupProbe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
+                      const Factors& factors, const Measured& measured, const Recipe& recipe) {
+  GroupProbe result{Probe(graph), {}};
+  Graph& g = result.probe.graph();
   for (size_t i = 0; i < groups.size(); ++i) {
     const ChannelGroup& group = groups[i];
     for (NodeId consumer : group.consumers) {
@@ -119,12 +111,10 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
       std::vector<float> expanded;
       for (float f : factors[i]) expanded.insert(expanded.end(), static_cast<size_t>(repeat), f);
 
-      Node twin = original;
-      twin.name.clear();
-      twin.outputs = {g.AddValue(original.name + "/probe", g.value(original.outputs[0]).type)};
-      const NodeId twin_id = g.AddNode(twin);
+      const NodeId twin = result.probe.AddTwin(consumer);
+      result.group.push_back(i);
       const int axis = group.values.at(x).axis;
-      const ValueId scaled = ScaleWithMul(g, x, {axis, 1}, std::array{twin_id}, expanded);
+      const ValueId scaled = ScaleWithMul(g, x, {axis, 1}, std::array{twin}, expanded);
 
       const Extrema e = ExtremaOf(graph, group, measured, consumer);
       float lo = 0, hi = 0;
@@ -133,61 +123,47 @@ Probe BuildProbe(const Graph& graph, const std::vector<ChannelGroup>& groups,
         hi = std::max(hi, e.hi[c] / factors[i][c]);
       }
       QuantizerParams params;
-      // Of several formats the first: what smoothing does is much the same for all.
-      params.activation_format = ActivationFormats(recipe, original.name)[0];
-      params.weight_format = WeightFormats(recipe, original.name)[0];
+      QuantizerPlan plan;
       params.bias = BiasForm::kFloat;
       const std::string& subject = g.value(x).name;
-      const NumberFormat& format = params.activation_format;
-      if (format.is_float() || format.is_signed()) {
-        params.activations[scaled] = {ChooseScale(std::max(-lo, hi), format, {}, subject), 0};
-      } else {
-        params.activations[scaled] = ChooseAsymmetric(lo, hi, format.integer(), subject);
+      // Of several formats the first: what smoothing does is much the same for all.
+      if (const FormatRequest asked = ActivationFormats(recipe, original.name);
+          !asked.stays_float()) {
+        const NumberFormat& format = asked.formats[0];
+        params.activation_format = format;
+        if (format.is_float() || format.is_signed()) {
+          params.activations[scaled] = {ChooseScale(std::max(-lo, hi), format, {}, subject), 0};
+        } else {
+          params.activations[scaled] = ChooseAsymmetric(lo, hi, format.integer(), subject);
+        }
+        plan.activations.push_back({scaled, 0, axis, {twin}});
       }
-      const Tensor& w = *g.ConstantOf(g.node(twin_id).inputs[1]);
-      const int weight_axis = WeightChannelAxis(g, g.node(twin_id));
-      const int scale_axis = WeightScaleAxis(recipe, original.name, weight_axis);
-      params.weight_scales[twin_id] =
-          ChooseWeightScales(w.data<float>(), ExtentsOf(w.shape().dims(), scale_axis), scale_axis,
-                             params.weight_format, original.name)
-              .params.scale;
-      QuantizerPlan plan;
-      plan.activations.push_back({scaled, 0, axis, {twin_id}});
-      plan.weighted.push_back({twin_id, weight_axis});
+      if (const FormatRequest asked = WeightFormats(recipe, original.name); !asked.stays_float()) {
+        params.weight_format = asked.formats[0];
+        const Tensor& w = *g.ConstantOf(g.node(twin).inputs[1]);
+        const int weight_axis = WeightChannelAxis(g, g.node(twin));
+        const int scale_axis = WeightScaleAxis(recipe, original.name, weight_axis);
+        params.weight_scales[twin] =
+            ChooseWeightScales(w.data<float>(), ExtentsOf(w.shape().dims(), scale_axis), scale_axis,
+                               params.weight_format, original.name)
+                .params.scale;
+        plan.weighted.push_back({twin, weight_axis});
+      }
       InsertQuantizersInPlace(g, plan, params);
-      probe.branches.push_back({i, original.outputs[0], twin.outputs[0]});
-      g.outputs.push_back(original.outputs[0]);
-      g.outputs.push_back(twin.outputs[0]);
     }
   }
-  return probe;
+  return result;
 }
 
 // Relative error (noise / signal, mean over a group's readers) of every group under the given
 // factors.
-std::vector<double> MeasureErrors(const Probe& probe, size_t groups, const Dataset& data,
-                                  int64_t samples) {
-  const Executor executor(probe.graph);
-  std::vector<std::vector<ErrorStats>> by_sample(static_cast<size_t>(samples),
-                                                 std::vector<ErrorStats>(probe.branches.size()));
-  ParallelForEach(samples, [&](int64_t i) {
-    const Sample sample = data.Load(i);
-    std::vector<TensorView> inputs;
-    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
-    const auto outputs = executor.Run(inputs);
-    for (size_t b = 0; b < probe.branches.size(); ++b) {
-      by_sample[static_cast<size_t>(i)][b].Add(outputs[2 * b].data<float>(),
-                                               outputs[2 * b + 1].data<float>());
-    }
-  });
+std::vector<double> MeasureErrors(const GroupProbe& probe, size_t groups, const Dataset& data) {
+  const std::vector<ErrorStats> stats = probe.probe.Measure(data, kProbeSamples);
   std::vector<double> errors(groups, 0.0);
   std::vector<int> readers(groups, 0);
-  for (size_t b = 0; b < probe.branches.size(); ++b) {
-    ErrorStats all;
-    for (const auto& s : by_sample) all.Merge(s[b]);
-    const size_t g = probe.branches[b].group;
-    errors[g] += all.reference_sq > 0 ? all.error_sq / all.reference_sq : 0.0;
-    ++readers[g];
+  for (size_t b = 0; b < stats.size(); ++b) {
+    errors[probe.group[b]] += RelativeError(stats[b]);
+    ++readers[probe.group[b]];
   }
   for (size_t g = 0; g < groups; ++g) errors[g] /= std::max(1, readers[g]);
   return errors;
@@ -248,9 +224,8 @@ std::vector<SmoothingRow> SmoothRound(Graph& graph, const GroupSearch& search, M
     } else {
       factors = FactorsFor(graph, groups, measured, alpha);
     }
-    const Probe probe = BuildProbe(graph, groups, factors, measured, recipe);
-    const auto errors =
-        MeasureErrors(probe, groups.size(), data, std::min(kSmoothingSamples, data.size()));
+    const GroupProbe probe = BuildProbe(graph, groups, factors, measured, recipe);
+    const auto errors = MeasureErrors(probe, groups.size(), data);
     for (size_t g = 0; g < groups.size(); ++g) {
       const float* fixed = FixedAlpha(graph, groups[g], recipe);
       if (!as_it_was && fixed != nullptr && *fixed != alpha) continue;

@@ -25,7 +25,7 @@ struct SmoothingResult {
 };
 
 // Smooths every group for which that lowers the error of its readers' outputs, each with inputs and
-// weights quantized as the recipe says, over up to kSmoothingSamples samples. With a fixed α
+// weights quantized as the recipe says, over up to kProbeSamples samples. With a fixed α
 // (recipe or layer rule) and `smooth: on` it is applied as asked; with `auto` only where it helps.
 // The graph must have shapes. Throws kInvalidArgument for `smooth: on` where there is no group at
 // all.
@@ -35,7 +35,6 @@ struct SmoothingResult {
 // Groups are judged independently; what one round changes for a group's neighbours (a depthwise
 // convolution reads one group and makes the next) the following rounds take into account, until
 // none helps.
-inline constexpr int64_t kSmoothingSamples = 8;
 inline constexpr int kSmoothingRounds = 5;
 
 // Equalizes every group whose producers have weights. Returns how many groups.

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
-#include <optional>
 #include <set>
 
 #include "base/error.h"
@@ -15,12 +13,15 @@
 #include "passes/approximate.h"
 #include "passes/guard_float8.h"
 #include "passes/place_quantizers.h"
+#include "quantize/activation_ranges.h"
 #include "quantize/batchnorm.h"
 #include "quantize/bias_correction.h"
 #include "quantize/calibration.h"
+#include "quantize/format_search.h"
 #include "quantize/layer_formats.h"
 #include "quantize/layer_rules.h"
 #include "quantize/rescale.h"
+#include "quantize/result_ranges.h"
 #include "runtime/executor.h"
 
 namespace octet {
@@ -30,11 +31,13 @@ PlacementOptions Placement(const Graph& graph, const Recipe& recipe) {
   PlacementOptions options;
   options.target = ParseTarget(recipe.target);
   options.quantize_outputs = recipe.quantize_outputs;
-  if (options.target == Target::kOnnxRuntime) {
-    std::vector<NumberFormat> formats = ActivationFormats(recipe, "");
+  options.compute_only = recipe.placement == "compute";
+  if (options.target == Target::kOnnxRuntime && recipe.placement == "auto") {
+    std::vector<NumberFormat> formats = ActivationFormats(recipe, "").formats;
     for (const LayerRule& rule : recipe.layers) {
       if (!rule.activation_format) continue;
-      for (const NumberFormat& f : ParseFormats(*rule.activation_format)) formats.push_back(f);
+      for (const NumberFormat& f : ParseFormats(*rule.activation_format).formats)
+        formats.push_back(f);
     }
     options.compute_only = std::any_of(formats.begin(), formats.end(),
                                        [](const NumberFormat& f) { return f.is_float(); });
@@ -43,8 +46,26 @@ PlacementOptions Placement(const Graph& graph, const Recipe& recipe) {
     const std::string& name = graph.node(id).name;
     const bool* skip = RuleFor(recipe, name, &LayerRule::skip);
     if (skip != nullptr && *skip) options.excluded.insert(name);
+    if (ActivationFormats(recipe, name).stays_float()) options.float_inputs.insert(name);
   }
   return options;
+}
+
+// What is quantized: by placement, less the weights that stay float32.
+QuantizerPlan PlanFor(const Graph& graph, const Recipe& recipe) {
+  QuantizerPlan plan = PlanQuantizers(graph, Placement(graph, recipe));
+  // Outputs go by the recipe alone.
+  std::erase_if(plan.activations, [&](const QuantizerPlan::Activation& a) {
+    return graph.UsesOf(a.value).empty() && ActivationFormats(recipe, "").stays_float();
+  });
+  std::erase_if(plan.weighted, [&](const QuantizerPlan::Weighted& w) {
+    const std::string& name = graph.node(w.node).name;
+    if (!WeightFormats(recipe, name).stays_float()) return false;
+    if (ActivationFormats(recipe, name).stays_float())
+      plan.skipped.push_back({name, graph.node(w.node).op, "float32 by the recipe"});
+    return true;
+  });
+  return plan;
 }
 
 void CheckRulesMatch(const Graph& graph, const Recipe& recipe) {
@@ -60,6 +81,10 @@ void CheckRulesMatch(const Graph& graph, const Recipe& recipe) {
   }
 }
 
+int InputChannelAxis(const Graph& graph, const Node& node) {
+  return node.Is("Conv") ? 1 : static_cast<int>(graph.value(node.inputs[0]).type.dims.size()) - 1;
+}
+
 std::vector<Watch> WatchedValues(const Graph& graph, const QuantizerPlan& plan,
                                  const Recipe& recipe) {
   std::vector<Watch> watched;
@@ -69,6 +94,9 @@ std::vector<Watch> WatchedValues(const Graph& graph, const QuantizerPlan& plan,
   }
   for (const auto& w : plan.weighted) {
     const Node& n = graph.node(w.node);
+    // Of a float input the analytic correction asks.
+    if (seen.insert(n.inputs[0]).second)
+      watched.push_back({n.inputs[0], InputChannelAxis(graph, n)});
     if (MultiplierOf(recipe, n.name) == "exact") continue;
     if (seen.insert(n.outputs[0]).second)
       watched.push_back({n.outputs[0], OutputChannelAxis(graph, n)});
@@ -174,8 +202,8 @@ class Road {
   }
 
   void Calibrate() {
-    plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
-    if (plan_.weighted.empty()) {
+    plan_ = PlanFor(graph_, recipe_);
+    if (plan_.weighted.empty() && plan_.activations.empty()) {
       std::string why;
       for (const auto& s : plan_.skipped) why += "\n  " + s.op + " '" + s.node + "': " + s.reason;
       Fail(ErrorCode::kUnsupported, "nothing can be quantized in this model:",
@@ -211,7 +239,7 @@ class Road {
 
   // After smoothing the statistics describe channels that are no more.
   void CalibrateAgain() {
-    plan_ = PlanQuantizers(graph_, Placement(graph_, recipe_));
+    plan_ = PlanFor(graph_, recipe_);
     statistics_ = Collect("calibrate again").statistics;
   }
 
@@ -245,103 +273,52 @@ class Road {
     }
   }
 
-  RangeEstimator EstimatorFor(ValueId v) const {
-    for (const Graph::Use& use : graph_.UsesOf(v)) {
-      if (const std::string* e =
-              RuleFor(recipe_, graph_.node(use.node).name, &LayerRule::estimator)) {
-        return RangeEstimator::Parse(*e);
-      }
-    }
-    return RangeEstimator::Parse(recipe_.estimator);
+  // Whether a value or a weight is to get the best of several formats.
+  bool SearchesFormats() const {
+    const auto searches = [](const std::string& text) {
+      return !text.empty() && ParseFormats(text).choice == FormatRequest::Choice::kSearch;
+    };
+    return searches(recipe_.activation_format) || searches(recipe_.weight_format) ||
+           std::any_of(recipe_.layers.begin(), recipe_.layers.end(), [&](const LayerRule& r) {
+             return searches(r.activation_format.value_or("")) ||
+                    searches(r.weight_format.value_or(""));
+           });
   }
 
-  // Formats that the readers of a value ask for: all must ask for the same.
-  std::vector<NumberFormat> FormatsFor(const std::vector<size_t>& grid) const {
-    std::optional<std::vector<NumberFormat>> asked;
-    std::string first;
-    for (size_t i : grid) {
-      for (const Graph::Use& use : graph_.UsesOf(plan_.activations[i].value)) {
-        const std::string& node = graph_.node(use.node).name;
-        std::vector<NumberFormat> formats = ActivationFormats(recipe_, node);
-        if (asked && *asked != formats) {
-          Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': '", node, "' and '",
-               first, "' read '", graph_.value(plan_.activations[i].value).name,
-               "' or what shares its grid, but ask for different activation formats");
-        }
-        if (!asked) first = node;
-        asked = std::move(formats);
-      }
+  // By the error of outputs; what is left out goes by that of the tensor.
+  void SearchByOutput(const ActivationRanges& ranges) {
+    if (recipe_.search_by != "output" || !SearchesFormats()) return;
+    if (data_ == nullptr) {
+      result_.warnings.push_back(
+          "formats searched by the error of tensors: that of outputs needs the data, not "
+          "statistics alone");
+      return;
     }
-    return asked ? *asked : ActivationFormats(recipe_, "");
+    formats_ =
+        SearchFormats(graph_, plan_, ranges, recipe_, *data_, options_.threads, options_.progress);
   }
 
-  // Of several formats the one of least expected error, summed over the values of the grid.
-  NumberFormat BestFormatFor(const std::vector<size_t>& grid) const {
-    const std::vector<NumberFormat> formats = FormatsFor(grid);
-    if (formats.size() == 1) return formats[0];
-    NumberFormat best;
-    double least = std::numeric_limits<double>::infinity();
-    for (const NumberFormat& format : formats) {
-      double error = 0;
-      for (size_t i : grid) {
-        const ValueId v = plan_.activations[i].value;
-        const std::string& name = graph_.value(v).name;
-        error +=
-            EstimateRange(name, statistics_.At(name), EstimatorFor(v), format, format.is_signed())
-                .mse;
-      }
-      if (error < least) {
-        least = error;
-        best = format;
-      }
-    }
-    return best;
-  }
-
-  // Values that share a grid get one format and the union of their ranges.
-  void ChooseActivations() {
-    std::map<int, std::vector<size_t>> grids;
-    for (size_t i = 0; i < plan_.activations.size(); ++i)
-      grids[plan_.activations[i].grid].push_back(i);
+  void ChooseActivations(const ActivationRanges& ranges) {
     result_.activations.resize(plan_.activations.size());
-    for (const auto& [unused, members] : grids) {
-      const NumberFormat format = BestFormatFor(members);
-      const bool symmetric = format.is_float() || format.is_signed();
-      float lo = 0, hi = 0;
-      for (size_t i : members) {
-        const ValueId v = plan_.activations[i].value;
-        const std::string& name = graph_.value(v).name;
-        const ValueStatistics& statistics = statistics_.At(name);
-        const RangeChoice choice =
-            EstimateRange(name, statistics, EstimatorFor(v), format, symmetric);
-        if (format.is_float() && !format.is_signed() && statistics.min() < 0) {
-          Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': '", name,
-               "' goes down to ", statistics.min(), ", which the unsigned format ", format.Name(),
-               " cannot hold");
-        }
-        lo = std::min(lo, choice.lo);
-        hi = std::max(hi, choice.hi);
-        auto& row = result_.activations[i];
-        row.value = name;
-        row.format = format.Name();
-        row.method = MethodName(choice.method);
-        row.clipped_fraction = choice.clipped_fraction;
-      }
-      for (size_t i : members) {
-        auto& row = result_.activations[i];
-        const ValueId value = plan_.activations[i].value;
-        const float absmax = std::max(-lo, hi);
-        const ScaleZero grid = symmetric ? ScaleZero{ChooseScale(absmax, format, {}, row.value), 0}
-                                         : ChooseAsymmetric(lo, hi, format.integer(), row.value);
-        params_.activations[value] = grid;
-        params_.activation_formats[value] = format;
-        if (format.is_float() && format.floating().bias_rule == BiasRule::kIntegerRound) {
-          params_.activation_limits[value] = FloatLimitFor(format.floating(), absmax, grid.scale);
-        }
-        row.lo = lo;
-        row.hi = hi;
-        row.scale = grid.scale;
-        row.zero_point = grid.zero_point;
+    for (const auto& [grid, members] : ranges.grids()) {
+      const auto found = formats_.activations.find(grid);
+      const GridChoice choice = found != formats_.activations.end()
+                                    ? ranges.Choose(grid, found->second)
+                                    : ranges.Best(grid, ranges.RequestOf(grid).formats);
+      for (size_t m = 0; m < members.size(); ++m) {
+        const ValueId value = plan_.activations[members[m]].value;
+        auto& row = result_.activations[members[m]];
+        row.value = graph_.value(value).name;
+        row.format = choice.format.Name();
+        row.method = MethodName(choice.ranges[m].method);
+        row.clipped_fraction = choice.ranges[m].clipped_fraction;
+        row.lo = choice.lo;
+        row.hi = choice.hi;
+        row.scale = choice.grid.scale;
+        row.zero_point = choice.grid.zero_point;
+        params_.activations[value] = choice.grid;
+        params_.activation_formats[value] = choice.format;
+        if (choice.limit > 0) params_.activation_limits[value] = choice.limit;
       }
     }
   }
@@ -354,6 +331,7 @@ class Road {
 
   // The bias of a layer of 8-bit integers lies on an int32 grid.
   bool HasIntegerBias(const Node& node, const NumberFormat& weight_format) const {
+    if (!params_.activations.contains(node.inputs[0])) return false;
     const NumberFormat& input = params_.ActivationFormat(node.inputs[0]);
     return graph_.ConstantOf(node.input(2)) != nullptr && !weight_format.is_float() &&
            weight_format.bits() == 8 && !input.is_float() && input.bits() == 8;
@@ -364,9 +342,12 @@ class Road {
         ParseTarget(recipe_.target) == Target::kTensorRt ? BiasForm::kGridFloat : BiasForm::kInt32;
     for (const auto& w : plan_.weighted) {
       const Node& node = graph_.node(w.node);
+      FormatRequest request = WeightFormats(recipe_, node.name);
+      if (const auto found = formats_.weights.find(w.node); found != formats_.weights.end())
+        request = {{found->second}, FormatRequest::Choice::kGiven};
       WeightScaleChoice weight =
           ChooseWeight(recipe_, node.name, *graph_.ConstantOf(node.inputs[1]), w.axis,
-                       graph_.value(node.inputs[1]).name);
+                       graph_.value(node.inputs[1]).name, request);
       std::vector<float>& scale = weight.params.scale;
       QuantizeResult::Layer row;
       row.node = node.name;
@@ -390,10 +371,11 @@ class Road {
     }
   }
 
-  // The results of approximate multipliers are in the format of their operands, on the range of the
-  // exact ones.
+  // The results of approximate multipliers are in the format of their operands, on the range of
+  // the exact ones or what is found better.
   void Approximate(const Graph& reference) {
     std::map<std::string, ApproximateLayer> layers;
+    bool rounds = false;
     for (auto& row : result_.layers) {
       row.multiplier = MultiplierOf(recipe_, row.node);
       const Multiplier multiplier = Multiplier::Parse(row.multiplier);
@@ -405,7 +387,7 @@ class Road {
       } else {
         const Node& node = reference.node(reference.FindNode(row.node));
         const std::string& output = reference.value(node.outputs[0]).name;
-        layer.result_format = ActivationFormats(recipe_, row.node)[0];
+        layer.result_format = ActivationFormats(recipe_, row.node).formats[0];
         const FloatFormat& format = layer.result_format.floating();
         const float absmax =
             EstimateRange(output, statistics_.At(output), RangeEstimator::Parse("minmax"),
@@ -413,10 +395,26 @@ class Road {
                 .hi;
         layer.result_scale = FloatScaleFor(format, absmax, output);
         if (format.bias_rule == BiasRule::kIntegerRound) layer.result_limit = absmax;
+        rounds = true;
       }
       layers[row.node] = std::move(layer);
     }
-    if (!layers.empty()) ApproximateLayers(graph_, layers);
+    if (layers.empty()) return;
+    if (rounds && recipe_.result_range == "search") {
+      if (data_ != nullptr) {
+        SearchResultRanges(reference, plan_, params_, *data_, options_.threads, options_.progress,
+                           layers);
+      } else {
+        result_.warnings.push_back(
+            "results of approximate multipliers on the range of exact ones: better ones are found "
+            "with the data, not statistics alone");
+      }
+    }
+    for (auto& row : result_.layers) {
+      if (const auto it = layers.find(row.node); it != layers.end() && it->second.table.empty())
+        row.result_scale = it->second.result_scale;
+    }
+    ApproximateLayers(graph_, layers);
   }
 
   void Reestimate() {
@@ -432,7 +430,9 @@ class Road {
   }
 
   void Insert() {
-    ChooseActivations();
+    const ActivationRanges ranges(graph_, plan_, recipe_, statistics_, data_, options_.threads);
+    SearchByOutput(ranges);
+    ChooseActivations(ranges);
     ChooseWeights();
     std::map<std::string, double> corrections;
     const Graph reference = graph_;
@@ -442,6 +442,7 @@ class Road {
     for (const auto& s : plan_.skipped) result_.kept_float.push_back({s.node, s.op, s.reason});
     InsertQuantizers(graph_, plan_, params_);
     if (ParseTarget(recipe_.target) == Target::kOnnxRuntime) GuardFloat8Quantizers(graph_);
+    Approximate(reference);
     if (recipe_.bias_correction == "empirical" && data_ == nullptr) {
       result_.warnings.push_back(
           "biases corrected analytically: the empirical way needs the data, not statistics alone");
@@ -451,7 +452,6 @@ class Road {
           CorrectBiasEmpirically(graph_, reference, *data_, options_.threads, options_.progress);
     }
     if (recipe_.reestimate_batchnorm) Reestimate();
-    Approximate(reference);
     for (auto& row : result_.layers) {
       if (const auto it = corrections.find(row.node); it != corrections.end())
         row.bias_shift = it->second;
@@ -466,6 +466,7 @@ class Road {
   QuantizerPlan plan_;
   QuantizerParams params_;
   Statistics statistics_;
+  FormatSearchResult formats_;
   QuantizeResult result_;
 };
 
@@ -514,7 +515,7 @@ QuantizeResult QuantizeGraph(Graph& graph, const Dataset* data, const Recipe& re
 
 CalibrationResult CalibrateGraph(const Graph& graph, const Dataset& data, const Recipe& recipe,
                                  const CalibrationOptions& options) {
-  const QuantizerPlan plan = PlanQuantizers(graph, Placement(graph, recipe));
+  const QuantizerPlan plan = PlanFor(graph, recipe);
   return CollectStatistics(graph, WatchedValues(graph, plan, recipe), data, options);
 }
 
