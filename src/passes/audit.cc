@@ -9,12 +9,26 @@
 #include "passes/audit_rules.h"
 #include "passes/lower.h"
 #include "passes/macs.h"
+#include "passes/quantizers.h"
 
 namespace octet {
 
 NodeId AuditView::OnlyReader(ValueId v) const {
   const auto& uses = UsesOf(v);
   return uses.size() == 1 && !graph_.IsOutput(v) ? uses[0].node : kNoNode;
+}
+
+bool IsBiasOfMatMul(const AuditView& view, const Node& node) {
+  if (!node.Is("Add")) return false;
+  const Graph& graph = view.graph();
+  for (const size_t side : {0U, 1U}) {
+    const auto q = DequantizerOf(graph, node.inputs[side]);
+    if (graph.ConstantOf(q ? q->codes : node.inputs[side]) == nullptr) continue;
+    const ValueId product = node.inputs[1 - side];
+    const NodeId p = graph.value(product).producer;
+    return p != kNoNode && graph.node(p).Is("MatMul") && view.OnlyReader(product) != kNoNode;
+  }
+  return false;
 }
 
 bool IsAudited(const Node& n) {
@@ -97,7 +111,7 @@ AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& e
   const Graph graph =
       WithBatch(original, 1);  // an open batch would leave all shapes open, and the work uncounted
   if (target == Target::kOctet) return AuditForOctet(graph, evaluate);
-  const AuditView view(graph);
+  const AuditView view(graph, original);
   const bool ort = target == Target::kOnnxRuntime;
   Count count;
   count.result.findings = ort ? RefusedByOnnxRuntime(view) : RefusedByTensorRt(view);
@@ -105,7 +119,7 @@ AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& e
     const Node& n = graph.node(id);
     if (IsIntegerOperator(n)) {
       count.Add(ort && n.domain != "octet", MacsOf(graph, n));
-    } else if (IsAudited(n)) {
+    } else if (IsAudited(n) && !(ort && IsBiasOfMatMul(view, n))) {
       const AuditVerdict verdict = RunsOnCodes(graph, n) ? AuditVerdict::Int8()
                                    : ort                 ? JudgeForOnnxRuntime(view, n)
                                                          : JudgeForTensorRt(view, n);

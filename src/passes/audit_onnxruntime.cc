@@ -75,7 +75,10 @@ class Rules {
 
   // The single QuantizeLinear that the output leads to, or a reason.
   std::optional<QuantizerInfo> Quantized(AuditVerdict& why) const {
-    ValueId v = node_.outputs[0];
+    return QuantizedBehind(node_.outputs[0], why);
+  }
+  std::optional<QuantizerInfo> QuantizedBehind(const ValueId from, AuditVerdict& why) const {
+    ValueId v = from;
     bool clip_seen = false;
     while (true) {
       if (graph_.IsOutput(v)) {
@@ -103,7 +106,7 @@ class Rules {
                                         " is not constant and per tensor"));
           return std::nullopt;
         }
-        return CheckClips(*q, clip_seen, why);
+        return CheckClips(from, *q, clip_seen, why);
       }
       if (n.Is("Relu") || n.Is("Clip")) {
         clip_seen = true;
@@ -118,10 +121,10 @@ class Rules {
   }
 
   // A Relu or Clip on the way must change nothing that the quantizer would not.
-  std::optional<QuantizerInfo> CheckClips(const QuantizerInfo& q, bool clip_seen,
+  std::optional<QuantizerInfo> CheckClips(ValueId from, const QuantizerInfo& q, bool clip_seen,
                                           AuditVerdict& why) const {
     if (!clip_seen) return q;
-    for (ValueId v = node_.outputs[0]; v != q.real;) {
+    for (ValueId v = from; v != q.real;) {
       const Node& n = graph_.node(view_.OnlyReader(v));
       if (n.Is("Relu") && q.zero_point[0] != q.qmin()) {
         why = AuditVerdict::Float("relu-zero-point",
@@ -202,22 +205,25 @@ class Rules {
     return std::nullopt;
   }
 
-  std::optional<AuditVerdict> BadBias(bool output_quantized) const {
-    const ValueId b = node_.input(2);
+  // `of` is "" or says which operators it is the bias of.
+  std::optional<AuditVerdict> BadBias(ValueId b, bool output_quantized,
+                                      const std::string& of = {}) const {
     if (b == kNoValue) return std::nullopt;
     if (const auto q = DequantizerOf(graph_, b)) {
       if (q->dtype == DType::kInt32) return std::nullopt;
       return AuditVerdict::Float("bias-type",
-                                 Cat("the bias is ", NameOf(q->dtype), ", expected int32"));
+                                 Cat(of, "the bias is ", NameOf(q->dtype), ", expected int32"));
     }
     if (IsFloatConstant(b)) {
-      if (output_quantized) return std::nullopt;  // quantized by WeightBiasQuantization
+      // Of one dimension, it is quantized by WeightBiasQuantization.
+      if (output_quantized && graph_.ConstantOf(b)->shape().rank() == 1) return std::nullopt;
       return AuditVerdict::Float("float-bias",
-                                 Cat("the bias ", view_.NameOf(b),
-                                     " is float and nothing quantizes "
-                                     "the output, expected int32 behind DequantizeLinear"));
+                                 Cat(of, "the bias ", view_.NameOf(b), " is float",
+                                     output_quantized ? " and has more than one dimension"
+                                                      : " and nothing quantizes the output",
+                                     ", expected int32 behind DequantizeLinear"));
     }
-    return AuditVerdict::Float("float-bias", Cat("the bias ", view_.NameOf(b), " is computed"));
+    return AuditVerdict::Float("float-bias", Cat(of, "the bias ", view_.NameOf(b), " is computed"));
   }
 
   static AuditVerdict Done(bool quiet) {
@@ -255,31 +261,61 @@ class Rules {
     if (!y) return why;
     bool quiet = false;
     if (auto bad = BadWeight(*x, 0, true, quiet)) return *bad;
-    if (auto bad = BadBias(true)) return *bad;
+    if (auto bad = BadBias(node_.input(2), true)) return *bad;
     if (x->dtype != y->dtype)
       return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
     return Done(quiet);
   }
 
   AuditVerdict Gemm() const {
+    if (node_.input(2) != kNoValue && node_.GetFloat("beta", 1) != 1)
+      return AuditVerdict::Float("gemm-beta", "beta is not 1");
+    return GemmOf(node_.GetInt("transB", 0) != 0 ? 0 : 1, node_.input(2), node_.outputs[0], {});
+  }
+
+  AuditVerdict GemmOf(int weight_axis, ValueId bias, ValueId out, const std::string& of) const {
     const auto x = Dequantized(node_.input(0));
     if (!x) return NotDequantized(0);
     if (auto bad = BadActivation(*x)) return *bad;
     AuditVerdict ignored;
-    const auto y = Quantized(ignored);  // without one, the result is float
+    const auto y = QuantizedBehind(out, ignored);  // without one, the result is float
     bool quiet = false;
-    if (auto bad = BadWeight(*x, node_.GetInt("transB", 0) != 0 ? 0 : 1, y.has_value(), quiet))
-      return *bad;
-    if (node_.input(2) != kNoValue) {
-      if (auto bad = BadBias(y.has_value())) return *bad;
-      if (node_.GetFloat("beta", 1) != 1) return AuditVerdict::Float("gemm-beta", "beta is not 1");
-    }
+    if (auto bad = BadWeight(*x, weight_axis, y.has_value(), quiet)) return *bad;
+    if (auto bad = BadBias(bias, y.has_value(), of)) return *bad;
     if (y && x->dtype != y->dtype)
       return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
     return Done(quiet);
   }
 
+  // MatMulAddFusion comes before quantizers are looked at: the Add that makes a Gemm of this
+  // MatMul, or nullptr.
+  const Node* FusedAdd() const {
+    const NodeId use = view_.OnlyReader(node_.outputs[0]);
+    if (use == kNoNode || !graph_.node(use).Is("Add")) return nullptr;
+    const Node& add = graph_.node(use);
+    const ValueType& a = graph_.value(node_.input(0)).type;
+    const ValueType& w = graph_.value(node_.input(1)).type;
+    const ValueType& b = graph_.value(BiasOf(add)).type;
+    if (!a.has_rank || !w.has_rank || !b.has_rank || w.dims.size() != 2) return nullptr;
+    const int64_t n = w.dims[1];
+    if (b.dims.size() == 1 && b.dims[0] == n)
+      return a.dims.size() == 2 || view_.ShapeIsKnown(node_.input(0)) ? &add : nullptr;
+    // Reshapes stand around the Gemm of an input that is no matrix: one bias for all rows only.
+    if (a.dims.size() != 2 || b.dims.size() != 2) return nullptr;
+    const bool one_row = b.dims[0] == 1 && b.dims[1] == n;
+    const bool all_rows = b.dims[0] == a.dims[0] && (b.dims[1] == 1 || b.dims[1] == n);
+    return one_row || all_rows ? &add : nullptr;
+  }
+
+  ValueId BiasOf(const Node& add) const {
+    return add.inputs[0] == node_.outputs[0] ? add.inputs[1] : add.inputs[0];
+  }
+
   AuditVerdict MatMul() const {
+    if (const Node* add = FusedAdd()) {
+      return GemmOf(1, BiasOf(*add), add->outputs[0],
+                    Cat("together with Add '", add->name, "' it becomes a Gemm: "));
+    }
     const auto a = Dequantized(node_.input(0));
     if (!a) return NotDequantized(0);
     if (auto bad = BadActivation(*a)) return *bad;

@@ -26,23 +26,33 @@ struct AuditVerdict {
 // A graph and who reads what in it.
 class AuditView {
  public:
-  explicit AuditView(const Graph& graph) : graph_(graph), uses_(graph.UseMap()) {}
+  // `original`: the same before open dimensions were set, for rules that ask what is known.
+  AuditView(const Graph& graph, const Graph& original)
+      : graph_(graph), original_(original), uses_(graph.UseMap()) {}
   [[nodiscard]] const Graph& graph() const { return graph_; }
   // The one reader, or kNoNode where there are several, none, or the value is a graph output.
   [[nodiscard]] NodeId OnlyReader(ValueId v) const;
   [[nodiscard]] const std::vector<Graph::Use>& UsesOf(ValueId v) const {
     return uses_[static_cast<size_t>(v)];
   }
+  [[nodiscard]] bool ShapeIsKnown(ValueId v) const {
+    const ValueId before = original_.Find(graph_.value(v).name);
+    return before != kNoValue && original_.value(before).type.is_static();
+  }
   [[nodiscard]] std::string NameOf(ValueId v) const { return "'" + graph_.value(v).name + "'"; }
 
  private:
   const Graph& graph_;
+  const Graph& original_;
   std::vector<std::vector<Graph::Use>> uses_;
 };
 
 // Conv, ConvTranspose, Gemm, MatMul, Add, MaxPool, AveragePool, GlobalAveragePool, Concat: what the
 // audit counts.
 [[nodiscard]] bool IsAudited(const Node& node);
+
+// Add of constants to what an audited MatMul makes: a linear layer's bias, part of that operator.
+[[nodiscard]] bool IsBiasOfMatMul(const AuditView& view, const Node& node);
 
 [[nodiscard]] AuditVerdict JudgeForOnnxRuntime(const AuditView& view, const Node& node);
 [[nodiscard]] std::vector<AuditResult::Finding> RefusedByOnnxRuntime(const AuditView& view);

@@ -213,6 +213,59 @@ TEST(Audit, ClipIsRedundantWhereTheGridEndsAtItsBounds) {
   EXPECT_EQ(FindingFor(r, "conv")->rule, "clip-range");
 }
 
+// x (1,5,4) -> MatMul -> Add -> Softmax; `batch` -1 is open.
+struct LinearLayer {
+  explicit LinearLayer(const Shape& bias, int64_t batch = 1, bool matrix = false) {
+    graph.opsets[""] = 17;
+    ValueType type = ValueType::Of(DType::kFloat32, matrix ? Shape{5, 4} : Shape{1, 5, 4});
+    if (batch < 0) type.dims[0] = kUnknownDim;
+    const ValueId x = graph.AddInput("x", type);
+    const ValueId y = graph.AddValue("y"), z = graph.AddValue("z"), s = graph.AddValue("s");
+    graph.AddOp("MatMul", {x, graph.AddConstant("w", Ramp({4, 3}))}, {y}, {}, "linear");
+    graph.AddOp("Add", {graph.AddConstant("b", Ramp(bias)), y}, {z}, {}, "bias");
+    graph.AddOp("Softmax", {z}, {s}, {}, "softmax");
+    graph.outputs = {s};
+    InferShapes(graph, true);
+  }
+  AuditResult Audit(bool as_planned) {
+    QuantizerPlan plan = PlanQuantizers(graph, {});
+    if (!as_planned) plan.added_biases.clear();
+    QuantizerParams p;
+    for (const auto& a : plan.activations) p.activations[a.value] = {0.05F, 128};
+    for (const auto& w : plan.weighted) p.weight_scales[w.node] = {0.01F};
+    InsertQuantizers(graph, plan, p);
+    return AuditGraph(graph, Target::kOnnxRuntime, NoEvaluation);
+  }
+  Graph graph;
+};
+
+// Found by comparing with ONNX Runtime's optimized models: MatMul and Add become a Gemm before
+// quantizers are looked at, and that Gemm is float if its bias is.
+TEST(Audit, OnnxRuntimeMakesAGemmOfMatMulAndAdd) {
+  const auto rule = [](LinearLayer layer) {
+    const AuditResult r = layer.Audit(false);
+    EXPECT_EQ(r.operators, 1);  // the Add is no operator of its own
+    const auto* f = FindingFor(r, "linear");
+    return f == nullptr ? std::string() : f->rule;
+  };
+  EXPECT_EQ(rule(LinearLayer({3})), "float-bias");
+  EXPECT_EQ(rule(LinearLayer({3}, -1)), "");  // reshaping needs all dimensions
+  EXPECT_EQ(rule(LinearLayer({1, 3})), "");   // of three dimensions, only [N]
+  EXPECT_EQ(rule(LinearLayer({1, 1, 3})), "");
+  EXPECT_EQ(rule(LinearLayer({3}, 1, true)), "float-bias");
+  EXPECT_EQ(rule(LinearLayer({3}, -1, true)), "float-bias");
+  EXPECT_EQ(rule(LinearLayer({1, 3}, 1, true)), "float-bias");
+  for (const bool matrix : {false, true}) {
+    for (const Shape& bias : {Shape{3}, Shape{1, 3}}) {
+      const AuditResult r = LinearLayer(bias, 1, matrix).Audit(true);
+      EXPECT_EQ(r.int8_operators, 1) << bias.ToString();
+      EXPECT_TRUE(r.findings.empty()) << bias.ToString();
+    }
+  }
+  const AuditResult r = LinearLayer({3}).Audit(false);
+  EXPECT_THAT(FindingFor(r, "linear")->text, HasSubstr("together with Add 'bias' it becomes"));
+}
+
 TEST(Audit, TensorRtRefusesWhatOnnxRuntimeWants) {
   const AuditResult r =
       AuditGraph(Quantized(Target::kOnnxRuntime), Target::kTensorRt, NoEvaluation);

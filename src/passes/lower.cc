@@ -215,13 +215,13 @@ class Lowering {
 
   // Bias on the accumulator's grid: s_x * s_w[c]. Nullopt with `refused` where it does not fit
   // int32.
-  std::optional<std::vector<int32_t>> ReadBias(const Node& n, float x_scale, const Weights& w,
+  std::optional<std::vector<int32_t>> ReadBias(ValueId value, float x_scale, const Weights& w,
                                                std::string& refused) const {
     const auto channels = static_cast<size_t>(w.channels);
     std::vector<int32_t> bias;
-    if (n.input(2) == kNoValue) return bias;
+    if (value == kNoValue) return bias;
     std::vector<float> real;
-    if (const auto q = DequantizerOf(graph_, n.inputs[2])) {
+    if (const auto q = DequantizerOf(graph_, value)) {
       const Tensor* codes = graph_.ConstantOf(q->codes);
       if (codes == nullptr || codes->dtype() != DType::kInt32 || codes->elements() != w.channels) {
         refused = "the bias is not an int32 constant of one element per output channel";
@@ -235,7 +235,7 @@ class Lowering {
         real.push_back(static_cast<float>(c[i]) * s);
       }
       if (same) return std::vector<int32_t>(c.begin(), c.end());
-    } else if (const Tensor* b = graph_.ConstantOf(n.inputs[2]);
+    } else if (const Tensor* b = graph_.ConstantOf(value);
                b != nullptr && b->dtype() == DType::kFloat32 && b->elements() == w.channels) {
       real.assign(b->data<float>().begin(), b->data<float>().end());
     } else {
@@ -330,24 +330,57 @@ class Lowering {
     return tail;
   }
 
-  // MatMul -> Add of a float constant of one number per column: taken where the result stays float,
-  // so that nothing is rounded that the graph does not round. `tail` is then what follows the Add.
-  ValueId TakeFloatBias(const Node& n, int64_t channels, Tail& tail) const {
+  // What a MatMul's result goes through first: the addition of one number per column.
+  struct AddedBias {
+    ValueId value = kNoValue;
+    ValueId sum = kNoValue;
+  };
+  AddedBias BiasBehind(const Node& n, int64_t channels) const {
     const NodeId use = n.Is("MatMul") ? OnlyUse(n.outputs[0]) : kNoNode;
-    if (use == kNoNode || !graph_.node(use).Is("Add")) return kNoValue;
+    if (use == kNoNode || !graph_.node(use).Is("Add")) return {};
     const Node& add = graph_.node(use);
     const ValueId other = add.inputs[0] == n.outputs[0] ? add.inputs[1] : add.inputs[0];
-    const Tensor* b = graph_.ConstantOf(other);
+    const auto q = DequantizerOf(graph_, other);
+    const Tensor* b = graph_.ConstantOf(q ? q->codes : other);
     const ValueType& type = graph_.value(n.outputs[0]).type;
-    if (b == nullptr || b->dtype() != DType::kFloat32 || b->elements() != channels ||
-        b->shape().rank() < 1 || b->shape()[b->shape().rank() - 1] != channels || !type.has_rank ||
+    if (b == nullptr || b->dtype() != (q ? DType::kInt32 : DType::kFloat32) ||
+        b->elements() != channels || b->shape().rank() < 1 ||
+        b->shape()[b->shape().rank() - 1] != channels || !type.has_rank ||
         b->shape().rank() > static_cast<int>(type.dims.size())) {
-      return kNoValue;
+      return {};
     }
-    const Tail behind = FollowTail(n, add.outputs[0], channels);
-    if (behind.quantizer || behind.outer_q) return kNoValue;
+    return {other, add.outputs[0]};
+  }
+
+  // MatMul -> Add of int32 codes on the accumulator's grid: the bias of a Gemm. `tail` is then what
+  // follows the Add.
+  std::optional<std::vector<int32_t>> TakeIntegerBias(const Node& n, float x_scale,
+                                                      const Weights& w, Tail& tail) const {
+    const AddedBias added = BiasBehind(n, w.channels);
+    const auto q = DequantizerOf(graph_, added.value);
+    if (!q) return std::nullopt;
+    for (size_t i = 0; i < w.scale.size(); ++i) {
+      if (q->scale[q->per_tensor() ? 0 : i] != x_scale * w.scale[i]) return std::nullopt;
+    }
+    std::string refused;
+    auto bias = ReadBias(added.value, x_scale, w, refused);
+    if (bias) tail = FollowTail(n, added.sum, w.channels);
+    return bias;
+  }
+
+  // MatMul -> Add of a float constant: the result is float, so that nothing is rounded that the
+  // graph does not round; a quantizer behind is an operator of its own.
+  ValueId TakeFloatBias(const Node& n, int64_t channels, Tail& tail) const {
+    const AddedBias added = BiasBehind(n, channels);
+    if (added.value == kNoValue || graph_.ConstantOf(added.value) == nullptr) return kNoValue;
+    Tail behind;
+    behind.end = TakeActivations(added.sum, channels, true, behind.bounds);
+    if (behind.bounds.per_channel()) {
+      behind.bounds = {};
+      behind.end = added.sum;
+    }
     tail = behind;
-    return other;
+    return added.value;
   }
 
   void LowerWeighted(NodeId id) {
@@ -359,11 +392,16 @@ class Lowering {
     const Weights w = ReadWeights(n);
     if (!w.refused.empty()) return Keep(id, w.refused);
     std::string refused;
-    const auto bias = ReadBias(n, x->scale[0], w, refused);
+    auto bias = ReadBias(n.input(2), x->scale[0], w, refused);
     if (!bias) return Keep(id, refused);
 
     Tail tail = FollowTail(n, n.outputs[0], w.channels);
-    const ValueId float_bias = TakeFloatBias(n, w.channels, tail);
+    ValueId float_bias = kNoValue;
+    if (auto added = TakeIntegerBias(n, x->scale[0], w, tail)) {
+      bias = std::move(added);
+    } else {
+      float_bias = TakeFloatBias(n, w.channels, tail);
+    }
     const bool float_output = !tail.quantizer && !tail.outer_q;
     const QuantizerInfo* first =
         tail.quantizer ? &*tail.quantizer : (tail.outer_q ? &*tail.outer_q : nullptr);

@@ -6,6 +6,7 @@
 
 #include "graph/graph_builder.h"
 #include "passes/place_quantizers.h"
+#include "passes/quantizers.h"
 
 namespace octet {
 namespace {
@@ -168,25 +169,64 @@ TEST(Lower, GatesMeansAndResizesRunOnCodes) {
   }
 }
 
-// As exporters write a linear layer: MatMul, then Add with the bias first.
-TEST(Lower, AFloatResultTakesItsBiasInFloat) {
-  for (const bool quantized_behind : {false, true}) {
-    GraphBuilder b;
-    const ValueId w = b.Noise("w", {4, 3});
-    const ValueId y = b.Op("MatMul", "linear", {b.Input("x", {1, 2, 4}), w}, {1, 2, 3});
-    const ValueId z = b.Op("Add", "biased", {b.Constant("bias", {3}, {1, 2, 3}), y}, {1, 2, 3});
-    b.Output(quantized_behind ? b.Op("MatMul", "next", {z, b.Noise("v", {3, 2})}, {1, 2, 2})
-                              : b.Like("Softmax", "softmax", z));
-    Graph g = QuantizedGraph(b.graph(), {});
-    Lower(g, NoEvaluation());
-    const Node& linear = g.node(g.FindNode("linear"));
-    ASSERT_EQ(linear.op, "QGemm");
-    EXPECT_EQ(Ops(g).count("Add"), quantized_behind ? 1U : 0U);
-    ASSERT_EQ(linear.inputs.size(), quantized_behind ? 4U : 8U);
-    if (!quantized_behind) {
-      EXPECT_EQ(g.value(linear.inputs[7]).name, "bias");
+// As exporters write a linear layer: MatMul, then Add with the bias first. A float bias is added to
+// a float result, with the bounds behind it; codes of the accumulator's grid belong to the product.
+TEST(Lower, MatMulTakesTheBiasBehindIt) {
+  for (const bool codes : {false, true}) {
+    for (const bool quantized_behind : {false, true}) {
+      SCOPED_TRACE(codes);
+      SCOPED_TRACE(quantized_behind);
+      GraphBuilder b;
+      const ValueId w = b.Noise("w", {4, 3});
+      const ValueId y = b.Op("MatMul", "linear", {b.Input("x", {1, 2, 4}), w}, {1, 2, 3});
+      const ValueId z = b.Op("Add", "biased", {b.Constant("bias", {3}, {1, 2, 3}), y}, {1, 2, 3});
+      const ValueId r = b.Like("Relu", "relu", z);
+      b.Output(quantized_behind ? b.Op("MatMul", "next", {r, b.Noise("v", {3, 2})}, {1, 2, 2})
+                                : b.Like("Softmax", "softmax", r));
+      Graph g = QuantizedGraph(b.graph(), {});
+      const NodeId add = g.FindNode("biased");
+      if (!codes) {
+        g.node(add).inputs[0] = g.AddConstant("float_bias", Tensor::Of<float>(Shape{3}, {1, 2, 3}));
+      } else if (!quantized_behind) {  // float, as it is planned
+        Tensor q = Tensor::Of<int32_t>(Shape{3}, {256, 512, 768});
+        const ValueId s = g.AddConstant("s", Tensor::Scalar(0.25F / 64));
+        g.node(add).inputs[0] = g.AddValue("d", ValueType::Of(DType::kFloat32, Shape{3}));
+        g.AddOp("DequantizeLinear", {g.AddConstant("q", std::move(q)), s}, {g.node(add).inputs[0]},
+                {}, "dq");
+      }
+      Lower(g, NoEvaluation());
+      g.Verify("after lower");
+      const Node& linear = g.node(g.FindNode("linear"));
+      ASSERT_EQ(linear.op, "QGemm");
+      const auto ops = Ops(g);
+      EXPECT_EQ(ops.count("Add") + ops.count("Relu") + ops.count("DequantizeLinear"), 0U);
+      const bool codes_out = codes && quantized_behind;
+      EXPECT_EQ(linear.GetInt("output_dtype", 0), codes_out ? 2 : 1);
+      EXPECT_EQ(ops.at("QuantizeLinear"), quantized_behind && !codes ? 2 : 1);
+      if (codes) {
+        EXPECT_THAT(g.ConstantOf(linear.inputs[2])->data<int32_t>(), ElementsAre(256, 512, 768));
+      } else {
+        EXPECT_EQ(linear.input(2), kNoValue);
+        EXPECT_EQ(g.value(linear.inputs[7]).name, "float_bias");
+        EXPECT_EQ(linear.GetFloat("float_lo", -1), 0.0F);
+      }
     }
   }
+}
+
+// Codes on another grid than the accumulator's are not the product's bias.
+TEST(Lower, LeavesABiasOnAnotherGrid) {
+  GraphBuilder b;
+  const ValueId y = b.Op("MatMul", "linear", {b.Input("x", {2, 4}), b.Noise("w", {4, 3})}, {2, 3});
+  const ValueId z = b.Op("Add", "biased", {b.Constant("bias", {3}, {1, 2, 3}), y}, {2, 3});
+  b.Output(b.Like("Softmax", "softmax", z));
+  Graph g = QuantizedGraph(b.graph(), {});
+  const auto q = DequantizerOf(g, g.node(g.FindNode("biased")).inputs[0]);
+  ASSERT_TRUE(q);
+  g.node(q->node).inputs[1] = g.AddConstant("other", Tensor::Scalar(0.5F / 64));
+  Lower(g, NoEvaluation());
+  EXPECT_EQ(Ops(g).at("Add"), 1);
+  EXPECT_EQ(g.node(g.FindNode("linear")).input(2), kNoValue);
 }
 
 TEST(Lower, PerChannelBoundsBecomeCodes) {

@@ -60,6 +60,7 @@ class Planner {
       for (auto it = order.rbegin(); it != order.rend(); ++it) PullBack(*it);
     }
     Collect(order);
+    ConsiderBiases();
     return std::move(plan_);
   }
 
@@ -117,8 +118,53 @@ class Planner {
       const auto& uses = uses_[static_cast<size_t>(v)];
       if (graph_.IsOutput(v) || uses.size() != 1) return v;
       const Node& n = graph_.node(uses[0].node);
-      if (!OneOf(n, std::array{"Relu", "Clip"})) return v;
+      if (!OneOf(n, std::array{"Relu", "Clip"}) && !IsBiasOfLayer(n)) return v;
       v = n.outputs[0];
+    }
+  }
+
+  bool IsCompute(NodeId id) const {
+    return std::find(compute_.begin(), compute_.end(), id) != compute_.end();
+  }
+
+  // Add of a constant of one number per column, the only reader of a MatMul with quantized weights.
+  bool IsBiasOfLayer(const Node& n) const {
+    if (!n.Is("Add")) return false;
+    const size_t side = IsFloatConstant(graph_, n.inputs[0]) ? 0 : 1;
+    const ValueId product = n.inputs[1 - side];
+    if (!IsFloatConstant(graph_, n.inputs[side]) || !IsFloatValue(product)) return false;
+    const NodeId p = graph_.value(product).producer;
+    if (p == kNoNode || !graph_.node(p).Is("MatMul") || !IsCompute(p) || graph_.IsOutput(product) ||
+        uses_[static_cast<size_t>(product)].size() != 1) {
+      return false;
+    }
+    const ValueType& type = graph_.value(product).type;
+    const Shape& b = graph_.ConstantOf(n.inputs[side])->shape();
+    const int64_t columns = graph_.ConstantOf(graph_.node(p).inputs[1])->shape()[1];
+    return type.has_rank && b.rank() >= 1 && b.rank() <= static_cast<int>(type.dims.size()) &&
+           b[b.rank() - 1] == columns && b.elements() == columns;
+  }
+
+  // ONNX Runtime makes a Gemm of MatMul and Add, reshaping what has more than two dimensions,
+  // before it looks for quantizers. Of that Gemm it makes an INT8 operator if the bias is int32 or
+  // a quantizer follows; else it is a float operator that dequantizes its weights at every run. A
+  // bias of more than one dimension beside more than two keeps MatMul and Add apart, and the MatMul
+  // alone is an INT8 operator. With quantizers behind, int32 biases are one rounding less, here and
+  // there.
+  void ConsiderBiases() {
+    if (options_.compute_only || options_.target == Target::kTensorRt) return;
+    for (NodeId p : compute_) {
+      const auto& uses = uses_[static_cast<size_t>(graph_.node(p).outputs[0])];
+      if (!graph_.node(p).Is("MatMul") || uses.size() != 1 || ReadsFloat(p)) continue;
+      const Node& add = graph_.node(uses[0].node);
+      if (!IsBiasOfLayer(add) || readers_.contains(graph_.node(p).outputs[0])) continue;
+      const bool codes_follow = readers_.contains(BehindActivation(add.outputs[0]));
+      const bool matrix = graph_.value(add.outputs[0]).type.dims.size() == 2;
+      const bool for_ort = options_.target == Target::kOnnxRuntime;
+      if (!codes_follow && !for_ort) continue;
+      using Form = QuantizerPlan::AddedBias::Form;
+      plan_.added_biases.push_back({p, uses[0].node, 1 - uses[0].input,
+                                    codes_follow || matrix ? Form::kCodes : Form::kSpread});
     }
   }
 
@@ -181,8 +227,8 @@ class Planner {
     if (p == kNoNode || graph_.IsOutput(x) || uses_[static_cast<size_t>(x)].size() != 1)
       return false;
     const Node& producer = graph_.node(p);
-    if (IsPlainAdd(producer) || FusesIntoProducer(producer)) return true;
-    return std::find(compute_.begin(), compute_.end(), p) != compute_.end();
+    return IsPlainAdd(producer) || IsBiasOfLayer(producer) || FusesIntoProducer(producer) ||
+           IsCompute(p);
   }
 
   // The other half of a scaled Clip (octet target): Min(Relu(x), per-channel constant).
@@ -253,8 +299,7 @@ class Planner {
     if (!IsPlainAdd(n) || options_.excluded.contains(n.name)) return;
     const auto from_compute = [&](ValueId v) {
       const NodeId p = graph_.value(v).producer;
-      return p != kNoNode && uses_[static_cast<size_t>(v)].size() == 1 &&
-             std::find(compute_.begin(), compute_.end(), p) != compute_.end();
+      return p != kNoNode && uses_[static_cast<size_t>(v)].size() == 1 && IsCompute(p);
     };
     if (from_compute(n.inputs[0])) {
       Mark(n.inputs[1], id);
@@ -467,25 +512,25 @@ ValueId InsertWeight(Graph& graph, const QuantizerPlan::Weighted& w, const Quant
   return real;
 }
 
-void InsertBias(Graph& graph, NodeId node, const QuantizerParams& params,
-                std::span<const float> scales, float input_scale) {
-  const ValueId bias = graph.node(node).inputs[2];
+// The value that takes the place of `bias`, of a layer with these scales.
+ValueId InsertBias(Graph& graph, ValueId bias, BiasForm form, std::span<const float> scales,
+                   float input_scale) {
   const std::string name = graph.value(bias).name;
   const Tensor& b = *graph.ConstantOf(bias);
   std::vector<float> bias_scales;
   for (float s : scales) bias_scales.push_back(input_scale * s);
-  Tensor codes_of_bias(DType::kInt32, b.shape());
-  Tensor on_grid(DType::kFloat32, b.shape());
+  const Shape shape{b.elements()};  // of what may be [1,N] behind a MatMul
+  Tensor codes_of_bias(DType::kInt32, shape);
+  Tensor on_grid(DType::kFloat32, shape);
   for (size_t c = 0; c < static_cast<size_t>(b.elements()); ++c) {
     const size_t i = scales.size() > 1 ? c : 0;
     const int32_t code = QuantizeBias(b.data<float>()[c], input_scale, scales[i], name);
     codes_of_bias.mutable_data<int32_t>()[c] = code;
     on_grid.mutable_data<float>()[c] = static_cast<float>(code) * bias_scales[i];
   }
-  graph.node(node).inputs[2] =
-      params.bias == BiasForm::kInt32
-          ? InsertConstant(graph, name, std::move(codes_of_bias), bias_scales, 0, false)
-          : graph.AddConstant(name + "_rounded", std::move(on_grid));
+  return form == BiasForm::kInt32
+             ? InsertConstant(graph, name, std::move(codes_of_bias), bias_scales, 0, false)
+             : graph.AddConstant(name + "_rounded", std::move(on_grid));
 }
 
 // An 8-bit integer: what INT8 kernels multiply.
@@ -500,7 +545,34 @@ void InsertLayer(Graph& graph, const QuantizerPlan::Weighted& w, const Quantizer
       grid == params.activations.end() || !IsInt8(q.format) ||
       !IsInt8(params.ActivationFormat(input)))
     return;
-  InsertBias(graph, w.node, params, q.scale, grid->second.scale);
+  graph.node(w.node).inputs[2] =
+      InsertBias(graph, graph.node(w.node).inputs[2], params.bias, q.scale, grid->second.scale);
+}
+
+// In the form that was planned; as it is where that is int32 and the layer is not 8-bit integers.
+void InsertAddedBias(Graph& graph, const QuantizerPlan& plan, const QuantizerPlan::AddedBias& added,
+                     const QuantizerParams& params) {
+  const ValueId bias = graph.node(added.add).inputs[added.input];
+  if (added.form == QuantizerPlan::AddedBias::Form::kSpread) {
+    const Tensor& b = *graph.ConstantOf(bias);
+    const size_t rank = graph.value(graph.node(added.product).outputs[0]).type.dims.size();
+    std::vector<int64_t> dims(rank, 1);
+    dims.back() = b.elements();
+    graph.node(added.add).inputs[added.input] = graph.AddConstant(
+        graph.value(bias).name + "_spread", Tensor::Of<float>(Shape(dims), b.data<float>()));
+    return;
+  }
+  const auto w = std::find_if(plan.weighted.begin(), plan.weighted.end(),
+                              [&](const auto& e) { return e.node == added.product; });
+  const ValueId input = graph.node(added.product).inputs[0];
+  const auto grid = params.activations.find(input);
+  if (w == plan.weighted.end() || params.bias != BiasForm::kInt32 ||
+      grid == params.activations.end() || !IsInt8(params.WeightFormat(added.product)) ||
+      !IsInt8(params.ActivationFormat(input))) {
+    return;
+  }
+  graph.node(added.add).inputs[added.input] =
+      InsertBias(graph, bias, params.bias, params.WeightParams(*w).scale, grid->second.scale);
 }
 
 }  // namespace
@@ -577,6 +649,7 @@ void InsertQuantizersInPlace(Graph& graph, const QuantizerPlan& plan,
   // Weights first: the scale of an integer bias needs the input as it was before quantizers came
   // between.
   for (const auto& w : plan.weighted) InsertLayer(graph, w, params, graph.node(w.node).inputs[0]);
+  for (const auto& b : plan.added_biases) InsertAddedBias(graph, plan, b, params);
   for (const auto& a : plan.activations) InsertActivation(graph, a, params);
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);

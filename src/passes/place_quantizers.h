@@ -42,6 +42,17 @@ struct QuantizerPlan {
     NodeId node;
     int axis;  // output channel axis of the weight
   };
+  // MatMul -> Add of a constant of one number per column: a linear layer's bias, which the operator
+  // itself has no place for.
+  struct AddedBias {
+    NodeId product;
+    NodeId add;
+    size_t input;  // of the Add
+    enum class Form : uint8_t {
+      kCodes,   // int32 codes of the grid s_x * s_w behind a DequantizeLinear
+      kSpread,  // [1,...,1,N] of the product's rank
+    } form;
+  };
   struct Skipped {
     std::string node;
     std::string op;
@@ -49,6 +60,7 @@ struct QuantizerPlan {
   };
   std::vector<Activation> activations;  // in topological order of their producers
   std::vector<Weighted> weighted;       // operators whose constant weight is quantized
+  std::vector<AddedBias> added_biases;  // those to be written in another form
   std::vector<Skipped> skipped;         // Conv, Gemm, MatMul that stay float, and why
 };
 

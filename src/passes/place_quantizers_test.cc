@@ -111,5 +111,72 @@ TEST(InsertQuantizers, WeightsBiasesAndActivations) {
   EXPECT_THAT(g.ConstantOf(qb->codes)->data<int32_t>(), ElementsAre(6, -20));
 }
 
+// Linear layers as exporters write them: MatMul, then Add with the bias first. x -> fc1 -> act ->
+// fc2
+// -> Softmax, `rank` dimensions, biases of shape [N] or [1,N].
+GraphBuilder TwoLayers(size_t rank, const std::string& act, bool row_bias) {
+  GraphBuilder b;
+  const auto shape = [&](int64_t n) { return rank == 2 ? Shape{5, n} : Shape{1, 5, n}; };
+  const auto bias = [&](int64_t n) { return row_bias ? Shape{1, n} : Shape{n}; };
+  const auto linear = [&](const std::string& name, ValueId x, int64_t k, int64_t n) {
+    const ValueId y = b.Op("MatMul", name, {x, b.Noise(name + ".w", {k, n})}, shape(n));
+    return b.Op("Add", name + ".add", {b.Noise(name + ".b", bias(n), 0.5F), y}, shape(n));
+  };
+  const ValueId h = b.Like(act, "act", linear("fc1", b.Input("x", shape(4)), 4, 3));
+  b.Output(b.Like("Softmax", "y", linear("fc2", h, 3, 2)));
+  return b;
+}
+
+Graph Inserted(Graph g, const PlacementOptions& options) {
+  const auto plan = PlanQuantizers(g, options);
+  QuantizerParams params;
+  for (const auto& a : plan.activations) params.activations[a.value] = {0.5F, 0};
+  for (const auto& w : plan.weighted) params.weight_scales[w.node] = {0.25F};
+  InsertQuantizers(g, plan, params);
+  g.Verify("after");
+  return g;
+}
+
+// What ONNX Runtime runs in INT8, found by its optimized models: a Gemm with an int32 bias (which
+// it makes of MatMul and Add where x is a matrix or a quantizer follows), and a MatMul that stays
+// apart from its Add, because the bias has as many dimensions as x.
+TEST(InsertQuantizers, BiasesBehindMatMulAreWrittenAsOnnxRuntimeWantsThem) {
+  for (const size_t rank : {2U, 3U}) {
+    for (const char* act : {"Relu", "Erf"}) {
+      for (const bool row_bias : {false, true}) {
+        SCOPED_TRACE(std::string(act) + (row_bias ? " [1,N] " : " [N] ") + std::to_string(rank));
+        const Graph g = Inserted(TwoLayers(rank, act, row_bias).graph(), {});
+        const auto bias = [&](const char* add) { return g.node(g.FindNode(add)).inputs[0]; };
+        const bool codes_follow = std::string_view(act) == "Relu";  // behind fc1
+        for (const char* add : {"fc1.add", "fc2.add"}) {
+          const auto q = DequantizerOf(g, bias(add));
+          const bool codes = rank == 2 || (codes_follow && std::string_view(add) == "fc1.add");
+          ASSERT_EQ(q.has_value(), codes) << add;
+          if (codes) {
+            EXPECT_EQ(q->dtype, DType::kInt32);
+            EXPECT_THAT(q->scale, ElementsAre(0.125F));
+            EXPECT_EQ(g.ConstantOf(q->codes)->shape().rank(), 1);
+          } else {
+            EXPECT_EQ(g.ConstantOf(bias(add))->shape().rank(), 3) << add;
+          }
+        }
+        // No quantizer between Add and Relu.
+        EXPECT_EQ(g.Find("fc1.add_quantized"), kNoValue);
+      }
+    }
+  }
+}
+
+TEST(InsertQuantizers, BiasesBehindMatMulStayFloatWhereOctetAddsThem) {
+  PlacementOptions options;
+  options.target = Target::kOctet;
+  const Graph g = Inserted(TwoLayers(3, "Relu", false).graph(), options);
+  EXPECT_TRUE(DequantizerOf(g, g.node(g.FindNode("fc1.add")).inputs[0]));
+  EXPECT_EQ(g.value(g.node(g.FindNode("fc2.add")).inputs[0]).name, "fc2.b");
+  options.target = Target::kTensorRt;
+  const Graph t = Inserted(TwoLayers(3, "Relu", false).graph(), options);
+  EXPECT_EQ(t.value(t.node(t.FindNode("fc1.add")).inputs[0]).name, "fc1.b");
+}
+
 }  // namespace
 }  // namespace octet
