@@ -7,10 +7,14 @@ namespace octet::kernels {
 
 // Positions ("lanes": rows of a linear layer, pixels of a convolution) that are summed side by
 // side.
-constexpr int64_t kApproxLanes = 256;
-// Steps of K between two times that sums leave registers. Sums of as many biased digits, at most
-// 254 each, fit 16 bits; and 256 lanes of as many steps stay in L1.
+constexpr int64_t kApproxLanes = 512;
+// Steps of K between two times that sums of digits leave registers. Sums of as many biased digits,
+// at most 254 each, fit 16 bits; and 256 lanes of as many steps stay in L1, where channels find
+// them.
 constexpr int64_t kApproxDepth = 128;
+// Products that are summed in an entry's width: of int32 and int64, of int16.
+constexpr int kApproxSteps = 4, kApproxShortSteps = 8;
+constexpr int64_t kApproxScratch = 192 * 1024;
 
 // How a code finds its product in a table's row.
 enum ApproxMode : int32_t {
@@ -19,28 +23,32 @@ enum ApproxMode : int32_t {
   kApproxSigned,  // 128 entries; codes with bit 7 mean the negative of the code without
   kApprox256,
 };
+static constexpr int ApproxEntries(ApproxMode mode) {
+  return mode == kApprox64 ? 64 : mode == kApprox256 ? 256 : 128;
+}
 
-// For channels o in [0, n): sums[o][...] += for each of k steps the product of lane's code and
-// weight code, rows[table_of[o]][weight code][lane's code].
+// For channels o in [0, n): sums over k steps of the product of lane's code and weight code,
+// rows[table_of[o]][weight code][lane's code].
 //
-// Digits (layouts of vector kernels): a product is sum over planes p of d_p (2h + 1)^p, digits in
-// [-h, h]; a row is `planes` tables of int8 digits, entries each; sums are int32 (planes, 256).
-// h is 127, 63, 31 or 15, so that 1, 2, 4 or 8 digits add up in a byte. In kApproxDifferences,
-// sixteens of a plane are stored less the sixteen before, modulo 256, but the first of each 128.
-// Integers (the portable layout): a row is 256 products of int32, or int64 where `wide`; sums are
-// int64 (256).
+// kApproxDigits: a product is sum over planes p of d_p (2h + 1)^p, digits in [-h, h]; a row is
+// `planes` tables of int8 digits, entries each; sums are int32 (planes, kApproxLanes), added to.
+// h is 127, 63, 31 or 15, so that 1, 2, 4 or 8 digits add up in a byte.
+// kApproxIntegers: a row is products of entry_bytes, those of codes with bit 7 included; sums are
+// of sum_bytes, (kApproxLanes), written; what a line of 64 bytes of entries would hold behind the
+// last channel is written, too. (2,4), (4,4), (4,8) or (8,8) bytes.
 struct ApproxRowsArgs {
-  const uint8_t* x;       // codes, row of 256 lanes by row of k, aligned to 64
-  int64_t lanes;          // to make: 1...256; rounded up to 64 by vector kernels
+  const uint8_t* x;       // codes, row of kApproxLanes by row of k, aligned to 64
+  int64_t lanes;          // to make: 1...kApproxLanes; rounded up to 64 by some kernels
   const uint8_t* weight;  // codes of channel 0, channels weight_stride apart
   int64_t weight_stride;
-  int64_t k, n;             // k <= kApproxDepth
+  int64_t k, n;             // digits: k <= kApproxDepth
   const uint8_t* rows;      // aligned to 64
   const int32_t* table_of;  // of channel 0
   int64_t row_bytes, table_bytes;
   ApproxMode mode;
-  int32_t planes, half;  // half = h
-  bool wide;
+  int32_t planes, half;            // digits; half = h
+  int32_t entry_bytes, sum_bytes;  // integers
+  uint8_t* scratch;                // integers: kApproxScratch, aligned to 64
   void* sums;
   int64_t sums_stride;  // bytes between channels
 };

@@ -1,5 +1,5 @@
-// ApproxConv of octet/approx.h: 256 output pixels at a time, of one group of channels, whose input
-// codes are laid side by side for every tap.
+// ApproxConv of octet/approx.h: some hundred output pixels at a time, of one group of channels,
+// whose input codes are laid side by side for every tap.
 #include <algorithm>
 #include <cstring>
 
@@ -13,8 +13,6 @@ namespace octet::kernels {
 namespace {
 
 constexpr int64_t kGrainMacs = 500'000;
-constexpr int64_t kLeastChannels = 16;  // worth packing a block of pixels once more
-constexpr int64_t kJoined = 32;         // channels whose pixels are cut by image together
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -84,7 +82,7 @@ struct ApproxConv::Impl {
     [[nodiscard]] int64_t out_space() const { return out_height * out_width; }
   };
   struct Piece {                     // of the work
-    int64_t pixel_begin, pixel_end;  // of all images, at most 256
+    int64_t pixel_begin, pixel_end;  // of all images, at most kApproxLanes
     int64_t group_begin, group_end;
     int64_t channel_begin, channel_end;  // of every group
   };
@@ -138,7 +136,7 @@ void ApproxConv::Impl::Run(const Images& s, const Piece& piece, bool negative) c
   uint8_t* codes = BufferOfThread(kBufferRows, layer.k() * kApproxLanes + 16);
   const bool one_image = begin / s.out_space() == (end - 1) / s.out_space();
   auto* block = reinterpret_cast<float*>(
-      BufferOfThread(kBufferScratch, kJoined * kApproxLanes * int64_t{sizeof(float)}));
+      BufferOfThread(kBufferScratch, kApproxChannels * kApproxLanes * int64_t{sizeof(float)}));
   for (int64_t g = piece.group_begin; g < piece.group_end; ++g) {
     uint8_t* to = codes;
     for (int64_t c = g * per_group; c < (g + 1) * per_group; ++c)
@@ -151,8 +149,8 @@ void ApproxConv::Impl::Run(const Images& s, const Piece& piece, bool negative) c
       layer.Run(codes, end - begin, negative, n0, n1, y + begin % s.out_space(), s.out_space());
       continue;
     }
-    for (int64_t n = n0; n < n1; n += kJoined) {
-      const int64_t count = std::min(kJoined, n1 - n);
+    for (int64_t n = n0; n < n1; n += kApproxChannels) {
+      const int64_t count = std::min(kApproxChannels, n1 - n);
       layer.Run(codes, end - begin, negative, n, n + count, block, kApproxLanes);
       for (int64_t at = begin; at < end;) {
         const int64_t image = at / s.out_space(), pixel = at % s.out_space();
@@ -202,22 +200,21 @@ void ApproxConv::Run(int64_t batch, int64_t height, int64_t width, const uint8_t
   // Pieces of the work: blocks of pixels by parts of the groups or, where there is one, of its
   // channels.
   const int64_t channels = p.out_channels / p.groups, k = impl_->layer.k();
-  const int64_t blocks = CeilDiv(pixels, kApproxLanes);
+  const int64_t block = ApproxBlock(pixels), blocks = CeilDiv(pixels, block);
   const int64_t threads =
       std::clamp<int64_t>(pixels * p.out_channels * k / kGrainMacs, 1, MaxThreads());
-  const int64_t most = p.groups > 1 ? p.groups : std::max<int64_t>(1, channels / kLeastChannels);
+  const int64_t most = p.groups > 1 ? p.groups : CeilDiv(channels, kApproxChannels);
   const int64_t parts = std::clamp<int64_t>(CeilDiv(threads, blocks), 1, most);
   ParallelFor(blocks * parts, CeilDiv(blocks * parts, threads), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t part = i % parts, pixel = i / parts * kApproxLanes;
-      const auto cut = [&](int64_t n, int64_t at) { return n * at / parts; };
-      Impl::Piece piece{pixel, std::min(pixels, pixel + kApproxLanes), 0, p.groups, 0, channels};
+      const int64_t part = i % parts, pixel = i / parts * block;
+      Impl::Piece piece{pixel, std::min(pixels, pixel + block), 0, p.groups, 0, channels};
       if (p.groups > 1) {
-        piece.group_begin = cut(p.groups, part);
-        piece.group_end = cut(p.groups, part + 1);
+        piece.group_begin = p.groups * part / parts;
+        piece.group_end = p.groups * (part + 1) / parts;
       } else {
-        piece.channel_begin = cut(channels, part);
-        piece.channel_end = cut(channels, part + 1);
+        piece.channel_begin = ApproxCut(channels, part, parts);
+        piece.channel_end = ApproxCut(channels, part + 1, parts);
       }
       impl_->Run(s, piece, negative);
     }

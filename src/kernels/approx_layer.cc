@@ -12,13 +12,9 @@
 namespace octet::kernels {
 namespace {
 
-// Channels whose sums and weights stay in L2 while the blocks of K go by.
-constexpr int64_t kChannels = 32;
 constexpr int64_t kMostDepth = int64_t{1} << 24;  // sums of digits fit int32
 
-int64_t EntriesOf(ApproxMode mode) {
-  return mode == kApprox64 ? 64 : mode == kApprox256 ? 256 : 128;
-}
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // SumRounding of integers, without branches, so that loops of it are vectors.
 class Rounder {
@@ -50,15 +46,25 @@ class Rounder {
   double largest_;
 };
 
-// Digits of kApproxDigits to those of kApproxDifferences.
-void TakeDifferences(uint8_t* plane, int64_t entries) {
-  uint8_t digits[256];
-  std::copy_n(plane, entries, digits);
-  for (int64_t i = 0; i < entries; ++i)
-    if (i % 128 >= 16) plane[i] = static_cast<uint8_t>(digits[i] - digits[i - 16]);
+template <typename T>
+void CopyRow(const int64_t* table, int w, int codes, uint8_t* row) {
+  for (int x = 0; x < codes; ++x) {
+    const auto product = static_cast<T>(table[x * 256 + w]);
+    std::memcpy(row + static_cast<size_t>(x) * sizeof(T), &product, sizeof(T));
+  }
 }
 
 }  // namespace
+
+int64_t ApproxBlock(int64_t lanes) {
+  const int64_t blocks = CeilDiv(lanes, kApproxLanes);
+  return CeilDiv(CeilDiv(lanes, blocks), 64) * 64;
+}
+
+int64_t ApproxCut(int64_t channels, int64_t part, int64_t parts) {
+  const int64_t blocks = CeilDiv(channels, kApproxChannels);
+  return std::min(channels, blocks * part / parts * kApproxChannels);
+}
 
 ApproxLayer::ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k,
                          const uint8_t* weight, std::string_view what)
@@ -81,8 +87,14 @@ ApproxLayer::ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k,
           each_add_rows_.push_back(static_cast<double>(table[x * 256 + w]));
     return;
   }
-  if (kernel_->layout != Layout::kApproxIntegers) {
-    ChooseDigits(reach, multiply.x_bits);
+  mode_ = multiply.x_bits == 6   ? kApprox64
+          : multiply.x_bits == 7 ? kApprox128
+          : reach.symmetric      ? kApproxSigned
+                                 : kApprox256;
+  small_ = reach.largest * k_ < int64_t{1} << 31;
+  tiny_ = reach.largest * k_ + 127 * k_ < int64_t{1} << 24;
+  if (kernel_->layout == Layout::kApproxDigits) {
+    ChooseDigits(reach);
     PackDigits(multiply);
   } else {
     PackIntegers(multiply, reach);
@@ -161,13 +173,7 @@ void ApproxLayer::ChooseKernel() {
 }
 
 // Digits of fewer bits need more planes but are added up in bytes for longer.
-void ApproxLayer::ChooseDigits(const Reach& reach, int x_bits) {
-  mode_ = x_bits == 6       ? kApprox64
-          : x_bits == 7     ? kApprox128
-          : reach.symmetric ? kApproxSigned
-                            : kApprox256;
-  small_ = reach.largest * k_ < int64_t{1} << 31;
-  tiny_ = reach.largest * k_ + 127 * k_ < int64_t{1} << 24;
+void ApproxLayer::ChooseDigits(const Reach& reach) {
   double least = HUGE_VAL;
   for (const int32_t half : {127, 63, 31, 15}) {
     int32_t planes = 1;
@@ -176,7 +182,7 @@ void ApproxLayer::ChooseDigits(const Reach& reach, int x_bits) {
     // Vector operations per step and plane: permutations, an addition, and per group of steps two
     // to split bytes into words, two to add them.
     const int group = 128 / (half + 1);
-    const double cost = planes * (static_cast<double>(EntriesOf(mode_)) / 64 + 1 + 4.0 / group);
+    const double cost = planes * (static_cast<double>(ApproxEntries(mode_)) / 64 + 1 + 4.0 / group);
     if (cost >= least) continue;
     least = cost;
     half_ = half;
@@ -185,7 +191,7 @@ void ApproxLayer::ChooseDigits(const Reach& reach, int x_bits) {
 }
 
 void ApproxLayer::PackDigits(const ApproxMultiply& m) {
-  const int64_t entries = EntriesOf(mode_), radix = 2 * half_ + 1;
+  const int64_t entries = ApproxEntries(mode_), radix = 2 * half_ + 1;
   row_bytes_ = planes_ * entries;
   rows_ = AlignedBytes(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
   for (size_t t = 0; t < m.tables.size(); ++t)
@@ -203,28 +209,24 @@ void ApproxLayer::PackDigits(const ApproxMultiply& m) {
         }
         OCTET_INVARIANT(value == 0);
       }
-      if (kernel_->layout != Layout::kApproxDifferences) continue;
-      for (int32_t p = 0; p < planes_; ++p) TakeDifferences(row + p * entries, entries);
     }
 }
 
 void ApproxLayer::PackIntegers(const ApproxMultiply& m, const Reach& reach) {
-  wide_ = reach.largest > INT32_MAX;
-  row_bytes_ = 256 * (wide_ ? 8 : 4);
+  entry_bytes_ = reach.largest * kApproxShortSteps <= INT16_MAX && small_ ? 2
+                 : reach.largest * kApproxSteps <= INT32_MAX              ? 4
+                                                                          : 8;
+  if (entry_bytes_ == 8) small_ = false;
+  row_bytes_ = 256 * entry_bytes_;
   rows_ = AlignedBytes(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
   for (size_t t = 0; t < m.tables.size(); ++t)
     for (int w = 0; w < 256; ++w) {
       if (!Uses(t, w)) continue;
       uint8_t* row = rows_.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_;
-      for (int x = 0; x < 1 << m.x_bits; ++x) {
-        const int64_t value = m.tables[t][x * 256 + w];
-        const auto narrow = static_cast<int32_t>(value);
-        if (wide_) {
-          std::memcpy(row + x * 8, &value, 8);
-        } else {
-          std::memcpy(row + x * 4, &narrow, 4);
-        }
-      }
+      const auto copy = entry_bytes_ == 2   ? CopyRow<int16_t>
+                        : entry_bytes_ == 4 ? CopyRow<int32_t>
+                                            : CopyRow<int64_t>;
+      copy(m.tables[t], w, 1 << m.x_bits, row);
     }
 }
 
@@ -242,8 +244,10 @@ void ApproxLayer::Store(const Sum* sums, int64_t channel, int64_t lanes, float* 
 }
 
 void ApproxLayer::Finish(const void* sums, int64_t channel, int64_t lanes, float* y) const {
-  if (kernel_->layout == Layout::kApproxIntegers)
+  if (kernel_->layout == Layout::kApproxIntegers) {
+    if (small_) return Store(static_cast<const int32_t*>(sums), channel, lanes, y);
     return Store(static_cast<const int64_t*>(sums), channel, lanes, y);
+  }
   const auto* digits = static_cast<const int32_t*>(sums);
   const int32_t radix = 2 * half_ + 1;
   if (planes_ == 1) return Store(digits, channel, lanes, y);
@@ -299,27 +303,33 @@ void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_
     for (int64_t c = n0; c < n1; ++c) RunEachAdd(codes, lanes, c, y + (c - n0) * y_stride);
     return;
   }
+  const bool integers = kernel_->layout == Layout::kApproxIntegers;
+  const int64_t depth = integers ? k_ : kApproxDepth;
   ApproxRowsArgs args{};
   args.lanes = lanes;
   args.weight_stride = k_;
   args.rows = rows_.data();
   args.row_bytes = row_bytes_;
   args.table_bytes = 256 * row_bytes_;
-  args.mode = mode_ == kApproxSigned && !negative ? kApprox128 : mode_;
+  args.mode = mode_;
+  if (!negative && (mode_ == kApproxSigned || (mode_ == kApprox256 && integers)))
+    args.mode = kApprox128;
   args.planes = planes_;
   args.half = half_;
-  args.wide = wide_;
-  const int64_t sum_bytes = kernel_->layout == Layout::kApproxIntegers ? 8 : planes_ * 4;
-  args.sums_stride = sum_bytes * kApproxLanes;
-  for (int64_t c = n0; c < n1; c += kChannels) {
-    args.n = std::min(kChannels, n1 - c);
-    args.sums = BufferOfThread(kBufferSums, args.n * args.sums_stride);
-    std::memset(args.sums, 0, static_cast<size_t>(args.n * args.sums_stride));
+  args.entry_bytes = entry_bytes_;
+  args.sum_bytes = small_ ? 4 : 8;
+  args.sums_stride = (integers ? args.sum_bytes : planes_ * 4) * kApproxLanes;
+  const int64_t sums_bytes = kApproxChannels * args.sums_stride;
+  args.sums = BufferOfThread(kBufferSums, sums_bytes);
+  if (integers) args.scratch = BufferOfThread(kBufferWeights, kApproxScratch);
+  for (int64_t c = n0; c < n1; c += kApproxChannels) {
+    args.n = std::min(kApproxChannels, n1 - c);
+    if (!integers) std::memset(args.sums, 0, static_cast<size_t>(args.n * args.sums_stride));
     args.table_of = table_of_.data() + c;
-    for (int64_t k = 0; k < k_; k += kApproxDepth) {
+    for (int64_t k = 0; k < k_; k += depth) {
       args.x = codes + k * kApproxLanes;
       args.weight = weight_.data() + c * k_ + k;
-      args.k = std::min(kApproxDepth, k_ - k);
+      args.k = std::min(depth, k_ - k);
       Call(*kernel_, args);
     }
     for (int64_t i = 0; i < args.n; ++i)

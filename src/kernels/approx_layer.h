@@ -1,5 +1,5 @@
 // What ApproxLinear and ApproxConv share: tables packed for a kernel, weights, and sums of blocks
-// of 256 lanes.
+// of lanes.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,15 @@
 #include "octet/approx.h"
 
 namespace octet::kernels {
+
+// Channels whose sums and weights stay in L2 while the blocks of K go by: parts of a layer's
+// channels are best multiples of it.
+constexpr int64_t kApproxChannels = 32;
+
+// Lanes that blocks of at most kApproxLanes take of `lanes`, so that they are about equal.
+[[nodiscard]] int64_t ApproxBlock(int64_t lanes);
+// Where part `part` of `parts` begins.
+[[nodiscard]] int64_t ApproxCut(int64_t channels, int64_t part, int64_t parts);
 
 class ApproxLayer {
  public:
@@ -37,7 +46,7 @@ class ApproxLayer {
   void TakeChannels(const ApproxMultiply& multiply, std::string_view what);
   [[nodiscard]] Reach FindReach(const ApproxMultiply& multiply, std::string_view what) const;
   void ChooseKernel();
-  void ChooseDigits(const Reach& reach, int x_bits);
+  void ChooseDigits(const Reach& reach);
   void PackDigits(const ApproxMultiply& multiply);
   void PackIntegers(const ApproxMultiply& multiply, const Reach& reach);
   [[nodiscard]] bool Uses(size_t table, int code) const {
@@ -62,7 +71,7 @@ class ApproxLayer {
   int64_t row_bytes_ = 0;
   ApproxMode mode_ = kApprox256;
   int32_t planes_ = 1, half_ = 0;
-  bool wide_ = false;                  // portable rows of int64
+  int32_t entry_bytes_ = 0;            // of integers
   bool small_ = false;                 // sums fit int32
   bool tiny_ = false;                  // sums, and what they are joined from, are exact in float32
   std::vector<double> each_add_rows_;  // [table * 65536 + weight code * 256 + x code]

@@ -72,29 +72,26 @@ void ApproxLinear::Run(int64_t m, const uint8_t* x, int64_t x_stride, float* y,
   const auto run = [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     uint8_t* codes = BufferOfThread(kBufferRows, k * kApproxLanes);
     auto* block = reinterpret_cast<float*>(
-        BufferOfThread(kBufferScratch, kJoined * kApproxLanes * int64_t{sizeof(float)}));
-    for (int64_t i = m0; i < m1; i += kApproxLanes) {
-      const int64_t lanes = std::min(kApproxLanes, m1 - i);
-      const bool negative = PackRows(x + i * x_stride, x_stride, lanes, k, codes);
-      for (int64_t c = n0; c < n1; c += kJoined) {
-        const int64_t end = std::min(n1, c + kJoined);
-        layer.Run(codes, lanes, negative, c, end, block, kApproxLanes);
-        for (int64_t lane = 0; lane < lanes; ++lane) {
-          float* out = y + (i + lane) * y_stride;
-          for (int64_t j = c; j < end; ++j) out[j] = block[(j - c) * kApproxLanes + lane];
-        }
+        BufferOfThread(kBufferScratch, kApproxChannels * kApproxLanes * int64_t{sizeof(float)}));
+    const bool negative = PackRows(x + m0 * x_stride, x_stride, m1 - m0, k, codes);
+    for (int64_t c = n0; c < n1; c += kApproxChannels) {
+      const int64_t end = std::min(n1, c + kApproxChannels);
+      layer.Run(codes, m1 - m0, negative, c, end, block, kApproxLanes);
+      for (int64_t lane = 0; lane < m1 - m0; ++lane) {
+        float* out = y + (m0 + lane) * y_stride;
+        for (int64_t j = c; j < end; ++j) out[j] = block[(j - c) * kApproxLanes + lane];
       }
     }
   };
   const int64_t threads = std::clamp<int64_t>(m * n * k / kGrainMacs, 1, MaxThreads());
-  const int64_t blocks = CeilDiv(m, kApproxLanes);
+  const int64_t rows = ApproxBlock(m), blocks = CeilDiv(m, rows);
   const int64_t parts =
-      std::clamp<int64_t>(CeilDiv(threads, blocks), 1, std::max<int64_t>(1, n / kLeastChannels));
+      std::clamp<int64_t>(CeilDiv(threads, blocks), 1, CeilDiv(n, kApproxChannels));
   ParallelFor(blocks * parts, CeilDiv(blocks * parts, threads), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t block = i / parts, part = i % parts;
-      run(block * kApproxLanes, std::min(m, (block + 1) * kApproxLanes), n * part / parts,
-          n * (part + 1) / parts);
+      run(block * rows, std::min(m, (block + 1) * rows), ApproxCut(n, part, parts),
+          ApproxCut(n, part + 1, parts));
     }
   });
 }

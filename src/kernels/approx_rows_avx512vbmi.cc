@@ -24,10 +24,6 @@ struct Pass {
   int32_t* sums;  // of the first lane and plane
 };
 
-constexpr int EntriesOf(ApproxMode mode) {
-  return mode == kApprox64 ? 64 : mode == kApprox256 ? 256 : 128;
-}
-
 template <ApproxMode Mode>
 inline __m512i Digits(__m512i codes, const uint8_t* table, __mmask64 upper, __mmask64 negative) {
   const __m512i first = _mm512_load_si512(table);
@@ -60,7 +56,7 @@ inline void Step(const Pass& a, int64_t i, __m512i (&bytes)[Planes][V]) {
 #pragma GCC unroll 2
     for (int p = 0; p < Planes; ++p)
       bytes[p][v] = _mm512_add_epi8(
-          bytes[p][v], Digits<Mode>(codes, row + p * EntriesOf(Mode), upper, negative));
+          bytes[p][v], Digits<Mode>(codes, row + p * ApproxEntries(Mode), upper, negative));
   }
 }
 
@@ -129,21 +125,23 @@ void RunGroups(const Pass& a) {
   Run<Mode, Planes, V, 1>(a);
 }
 
+// At most 256 lanes from `first` on.
 template <ApproxMode Mode>
-void RunChannels(const ApproxRowsArgs& a) {
+void RunChannels(const ApproxRowsArgs& a, int64_t first) {
+  const int64_t end = a.lanes - first < 256 ? a.lanes : first + 256;
   for (int64_t o = 0; o < a.n; ++o) {
     const uint8_t* rows = a.rows + a.table_of[o] * a.table_bytes;
     auto* sums = reinterpret_cast<int32_t*>(static_cast<uint8_t*>(a.sums) + o * a.sums_stride);
     for (int32_t p = 0; p < a.planes; p += 2)
-      for (int64_t lane = 0; lane < a.lanes; lane += 128) {
+      for (int64_t lane = first; lane < end; lane += 128) {
         const Pass pass{a.x + lane,
                         a.weight + o * a.weight_stride,
                         a.k,
-                        rows + p * EntriesOf(Mode),
+                        rows + p * ApproxEntries(Mode),
                         a.row_bytes,
                         a.half,
                         sums + p * kApproxLanes + lane};
-        const bool two_planes = a.planes - p > 1, two_vectors = a.lanes - lane > 64;
+        const bool two_planes = a.planes - p > 1, two_vectors = end - lane > 64;
         if (two_planes && two_vectors) {
           RunGroups<Mode, 2, 2>(pass);
         } else if (two_planes) {
@@ -157,19 +155,22 @@ void RunChannels(const ApproxRowsArgs& a) {
   }
 }
 
+void RunLanes(const ApproxRowsArgs& a, int64_t first) {
+  switch (a.mode) {
+    case kApprox64:
+      return RunChannels<kApprox64>(a, first);
+    case kApprox128:
+      return RunChannels<kApprox128>(a, first);
+    case kApproxSigned:
+      return RunChannels<kApproxSigned>(a, first);
+    case kApprox256:
+      return RunChannels<kApprox256>(a, first);
+  }
+}
+
 }  // namespace
 }  // namespace octet::kernels
 
 extern "C" void octet_approx_rows_avx512vbmi(const octet::kernels::ApproxRowsArgs* args) {
-  using namespace octet::kernels;
-  switch (args->mode) {
-    case kApprox64:
-      return RunChannels<kApprox64>(*args);
-    case kApprox128:
-      return RunChannels<kApprox128>(*args);
-    case kApproxSigned:
-      return RunChannels<kApproxSigned>(*args);
-    case kApprox256:
-      return RunChannels<kApprox256>(*args);
-  }
+  for (int64_t lane = 0; lane < args->lanes; lane += 256) octet::kernels::RunLanes(*args, lane);
 }

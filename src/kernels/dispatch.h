@@ -54,7 +54,6 @@ enum class Layout {
   kDepthwise3x3,
   kDepthwise3x3Tiled,
   kApproxDigits,
-  kApproxDifferences,
   kApproxIntegers,
 };
 

@@ -116,7 +116,6 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
     case Layout::kDepthwise3x3Tiled:
       return 64 * 24;
     case Layout::kApproxDigits:
-    case Layout::kApproxDifferences:
     case Layout::kApproxIntegers:
     case Layout::kNone:
     case Layout::kPlain:
@@ -150,7 +149,6 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
       PackDepthwise3x3Tiled(w, reinterpret_cast<int8_t*>(out.data()));
       break;
     case Layout::kApproxDigits:
-    case Layout::kApproxDifferences:
     case Layout::kApproxIntegers:
     case Layout::kNone:
     case Layout::kPlain:

@@ -12,7 +12,7 @@
 //   kDepthwise3x3       int8, per block: (2, kx, 4 vectors, B/4, 4 rows); half 0 holds the rows
 //                       (w0 w1 w2 0), half 1 (0 w0 w1 w2): two output rows share four input rows
 //   kDepthwise3x3Tiled  kDepthwise3x3 of one block of 64 whose channel i is i % C; C divides 64
-// kApproxDigits, kApproxDifferences and kApproxIntegers are of tables, not weights:
+// kApproxDigits and kApproxIntegers are of tables, not weights:
 // kernels/approx_abi.h. In a block, vector j, lane l, dword i is channel 16l + 4j + i: what two
 // rounds of byte and word unpacks make of four pixels, and what two rounds of packs put back in
 // order.

@@ -1,0 +1,251 @@
+// The kernels of kApproxIntegers (arguments: kernels/approx_abi.h), written once for every
+// instruction set.
+//
+// A product with a given weight is a function of x's code. For one step of k and as many channels
+// as have products in 64 bytes, all products of all codes make a table: line `code` holds that
+// code's, channel beside channel. A lane then adds one line per step: no lookup, only additions
+// with operands in memory, as many products at a time as a vector holds. Tables of a few steps are
+// made at a time, so that they stay near, and lanes pay for them: below some number of lanes, sums
+// are taken one product at a time.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "kernels/approx_abi.h"
+
+#define OCTET_LINES_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
+
+namespace octet::kernels {
+namespace {
+
+#if defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+constexpr int kLineBytes = 64;
+
+template <typename T>
+struct Wide {  // vectors of T
+  static constexpr int kPart = 16 / sizeof(T), kCount = kVectorBytes / sizeof(T),
+                       kLine = kLineBytes / sizeof(T);
+  // Steps whose tables are made together: so many products fit T (ApproxLayer sees to it).
+  static constexpr int kSteps = sizeof(T) == 2 ? kApproxShortSteps : kApproxSteps;
+  static constexpr int kTable = 256 * kLine;  // entries; constant, for the sake of addresses
+  typedef T Vector __attribute__((vector_size(kVectorBytes)));
+  typedef T Half __attribute__((vector_size(kVectorBytes / 2)));
+};
+template <typename T>
+using Vector = typename Wide<T>::Vector;
+
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct UpTo : UpTo<N - 1, N - 1, I...> {};
+template <int... I>
+struct UpTo<0, I...> {
+  using Type = Indices<I...>;
+};
+
+// Of each 16 bytes of a and b: a0 b0 a1 b1 ... of their first (Half = 0) or second halves.
+template <typename T, int Half, int... I>
+OCTET_LINES_INLINE Vector<T> Interleave(Vector<T> a, Vector<T> b, Indices<I...> /*lanes*/) {
+  using W = Wide<T>;
+  return __builtin_shufflevector(
+      a, b,
+      (I / W::kPart * W::kPart + Half * W::kPart / 2 + I % W::kPart / 2 + I % 2 * W::kCount)...);
+}
+
+// 16 bytes of rows[0] and, in wider vectors, 16 of the row that is as many rows on.
+template <typename T>
+OCTET_LINES_INLINE Vector<T> LoadParts(const T* const* rows, int64_t at) {
+#if defined(__AVX2__)
+  const auto load = [at](const T* row) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + at));
+  };
+  return reinterpret_cast<Vector<T>>(_mm256_inserti128_si256(_mm256_castsi128_si256(load(rows[0])),
+                                                             load(rows[Wide<T>::kPart]), 1));
+#else
+  Vector<T> v;
+  memcpy(&v, rows[0] + at, sizeof v);
+  return v;
+#endif
+}
+
+// to[i * stride + r] = rows[r][i] for i in [0, count), a multiple of 16 bytes.
+template <typename T>
+OCTET_LINES_INLINE void Transpose(const T* const (&rows)[Wide<T>::kLine], int64_t count, T* to,
+                                  int64_t stride) {
+  constexpr int n = Wide<T>::kPart;
+  using Lanes = typename UpTo<Wide<T>::kCount>::Type;
+  for (int r = 0; r < Wide<T>::kLine; r += Wide<T>::kCount)
+    for (int64_t i = 0; i < count; i += n) {
+      Vector<T> block[n], next[n];
+#pragma GCC unroll 8
+      for (int j = 0; j < n; ++j) block[j] = LoadParts<T>(rows + r + j, i);
+        // Every stage moves one bit of the row's number into the lane's.
+#pragma GCC unroll 3
+      for (int stage = 1; stage < n; stage *= 2) {
+#pragma GCC unroll 4
+        for (int j = 0; j < n / 2; ++j) {
+          next[2 * j] = Interleave<T, 0>(block[j], block[j + n / 2], Lanes{});
+          next[2 * j + 1] = Interleave<T, 1>(block[j], block[j + n / 2], Lanes{});
+        }
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) block[j] = next[j];
+      }
+#pragma GCC unroll 8
+      for (int j = 0; j < n; ++j) memcpy(to + (i + j) * stride + r, &block[j], sizeof block[j]);
+    }
+}
+
+// Lines of every code that a.mode allows, for step `step` of channels from `channel` on. What is
+// behind the last channel repeats it.
+template <typename T>
+void MakeTable(const ApproxRowsArgs& a, int64_t channel, int64_t step, T* table) {
+  const T* rows[Wide<T>::kLine];
+  for (int c = 0; c < Wide<T>::kLine; ++c) {
+    const int64_t o = channel + c < a.n ? channel + c : a.n - 1;
+    rows[c] = reinterpret_cast<const T*>(a.rows + a.table_of[o] * a.table_bytes +
+                                         a.weight[o * a.weight_stride + step] * a.row_bytes);
+  }
+  const int64_t codes = ApproxEntries(a.mode), size = codes * Wide<T>::kLine;
+  Transpose<T>(rows, codes, table, Wide<T>::kLine);
+  if (a.mode != kApproxSigned) return;
+  for (int64_t i = 0; i < size; i += Wide<T>::kCount) {
+    Vector<T> line;
+    memcpy(&line, table + i, sizeof line);
+    line = -line;
+    memcpy(table + size + i, &line, sizeof line);
+  }
+}
+
+template <typename T, typename Sum>
+OCTET_LINES_INLINE void AddTo(Sum* sums, Vector<T> products) {
+  Vector<Sum> sum;
+  if constexpr (sizeof(Sum) == sizeof(T)) {
+    memcpy(&sum, sums, sizeof sum);
+    sum += products;
+    memcpy(sums, &sum, sizeof sum);
+  } else {
+    static_assert(sizeof(Sum) == 2 * sizeof(T));
+    for (size_t half = 0; half < 2; ++half) {
+      typename Wide<T>::Half part;
+      memcpy(&part, reinterpret_cast<const char*>(&products) + half * sizeof part, sizeof part);
+      memcpy(&sum, sums + half * Wide<Sum>::kCount, sizeof sum);
+      sum += __builtin_convertvector(part, Vector<Sum>);
+      memcpy(sums + half * Wide<Sum>::kCount, &sum, sizeof sum);
+    }
+  }
+}
+
+template <typename T, typename Sum, int Steps>
+void AddLines(const T* tables, const uint8_t* x, int64_t lanes, Sum* sums) {
+  constexpr int kVectors = kLineBytes / kVectorBytes;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    Vector<T> products[kVectors];
+#pragma GCC unroll 8
+    for (int s = 0; s < Steps; ++s) {
+      const T* line =
+          tables + s * Wide<T>::kTable + int64_t{x[s * kApproxLanes + lane]} * Wide<T>::kLine;
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const auto part = *reinterpret_cast<const Vector<T>*>(line + v * Wide<T>::kCount);
+        products[v] = s == 0 ? part : products[v] + part;
+      }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      AddTo<T, Sum>(sums + lane * Wide<T>::kLine + v * Wide<T>::kCount, products[v]);
+  }
+}
+
+// Channels from `channel` on, as many as a line has.
+template <typename T, typename Sum>
+void RunLines(const ApproxRowsArgs& a, int64_t channel) {
+  using W = Wide<T>;
+  static_assert(W::kSteps * W::kTable * sizeof(T) + kApproxLanes * W::kLine * sizeof(Sum) <=
+                kApproxScratch);
+  auto* tables = reinterpret_cast<T*>(a.scratch);
+  auto* sums = reinterpret_cast<Sum*>(a.scratch + W::kSteps * W::kTable * sizeof(T));
+  memset(sums, 0, static_cast<size_t>(a.lanes * W::kLine) * sizeof(Sum));
+  for (int64_t i = 0; i < a.k; i += W::kSteps) {
+    const int64_t steps = a.k - i < W::kSteps ? a.k - i : W::kSteps;
+    for (int64_t s = 0; s < steps; ++s) MakeTable<T>(a, channel, i + s, tables + s * W::kTable);
+    const uint8_t* x = a.x + i * kApproxLanes;
+    if (steps == W::kSteps) {
+      AddLines<T, Sum, W::kSteps>(tables, x, a.lanes, sums);
+    } else {
+      for (int64_t s = 0; s < steps; ++s)
+        AddLines<T, Sum, 1>(tables + s * W::kTable, x + s * kApproxLanes, a.lanes, sums);
+    }
+  }
+  auto* to = static_cast<Sum*>(a.sums) + channel * kApproxLanes;
+  for (int64_t lane = 0; lane < a.lanes; lane += Wide<Sum>::kLine) {
+    const Sum* rows[Wide<Sum>::kLine];
+    for (int r = 0; r < Wide<Sum>::kLine; ++r) rows[r] = sums + (lane + r) * W::kLine;
+    Transpose<Sum>(rows, W::kLine, to + lane, kApproxLanes);
+  }
+}
+
+// Sums of one channel over steps [i, end), one product at a time, four steps together.
+template <typename T, typename Sum>
+void AddProducts(const ApproxRowsArgs& a, int64_t channel, int64_t i, int64_t end) {
+  const uint8_t* rows = a.rows + a.table_of[channel] * a.table_bytes;
+  const uint8_t* w = a.weight + channel * a.weight_stride;
+  Sum* sums = static_cast<Sum*>(a.sums) + channel * kApproxLanes;
+  const auto row = [&](int64_t at) {
+    return reinterpret_cast<const T*>(rows + w[at] * a.row_bytes);
+  };
+  for (; i + 4 <= end; i += 4) {
+    const T *r0 = row(i), *r1 = row(i + 1), *r2 = row(i + 2), *r3 = row(i + 3);
+    const uint8_t* x0 = a.x + i * kApproxLanes;
+    const uint8_t *x1 = x0 + kApproxLanes, *x2 = x1 + kApproxLanes, *x3 = x2 + kApproxLanes;
+    for (int64_t lane = 0; lane < a.lanes; ++lane)
+      sums[lane] += Sum{r0[x0[lane]]} + r1[x1[lane]] + (Sum{r2[x2[lane]]} + r3[x3[lane]]);
+  }
+  for (; i < end; ++i) {
+    const T* r = row(i);
+    const uint8_t* x = a.x + i * kApproxLanes;
+    for (int64_t lane = 0; lane < a.lanes; ++lane) sums[lane] += r[x[lane]];
+  }
+}
+
+// Channels [begin, end).
+template <typename T, typename Sum>
+void RunProducts(const ApproxRowsArgs& a, int64_t begin, int64_t end) {
+  for (int64_t c = begin; c < end; ++c)
+    memset(static_cast<Sum*>(a.sums) + c * kApproxLanes, 0,
+           static_cast<size_t>(a.lanes) * sizeof(Sum));
+  for (int64_t i = 0; i < a.k; i += kApproxDepth)
+    for (int64_t c = begin; c < end; ++c)
+      AddProducts<T, Sum>(a, c, i, a.k - i < kApproxDepth ? a.k : i + kApproxDepth);
+}
+
+template <typename T, typename Sum>
+void RunAll(const ApproxRowsArgs& a) {
+  for (int64_t o = 0; o < a.n; o += Wide<T>::kLine) {
+    const int64_t end = a.n - o < Wide<T>::kLine ? a.n : o + Wide<T>::kLine;
+    // Measured, cycles: 6 to make a line, 2 to add one, 1 for a product alone.
+    if (a.lanes * (end - o) > 6 * ApproxEntries(a.mode) + 2 * a.lanes) {
+      RunLines<T, Sum>(a, o);
+    } else {
+      RunProducts<T, Sum>(a, o, end);
+    }
+  }
+}
+
+OCTET_LINES_INLINE void ApproxRowsKernel(const ApproxRowsArgs& a) {
+  if (a.entry_bytes == 2) return RunAll<int16_t, int32_t>(a);
+  if (a.entry_bytes == 8) return RunAll<int64_t, int64_t>(a);
+  if (a.sum_bytes == 4) return RunAll<int32_t, int32_t>(a);
+  RunAll<int32_t, int64_t>(a);
+}
+
+}  // namespace
+}  // namespace octet::kernels
