@@ -104,6 +104,11 @@ struct EvalOptions : RunOptions {
                                     const DataOptions& data, const RunOptions& options = {});
 [[nodiscard]] VerifyResult Verify(const Model& quantized, const DataOptions& data,
                                   const RunOptions& options = {});
+// What a layer with an approximate multiplier multiplies in the first sample, as files to replay it
+// from (docs/multipliers.md): LAYER.json and arrays, .npy or .csv. Returns their paths.
+std::vector<std::string> DumpOperands(const Model& quantized, const DataOptions& data,
+                                      const std::string& layer, const std::string& folder,
+                                      bool csv = false);
 [[nodiscard]] AuditResult Audit(const Model& quantized, const std::string& target);
 
 // Times models beside each other, interleaved, after checking that their outputs agree as far as

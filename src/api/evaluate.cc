@@ -3,6 +3,7 @@
 #include "evaluate/bench.h"
 #include "evaluate/bench_ops/measure.h"
 #include "evaluate/bench_ops/problem.h"
+#include "evaluate/check_products.h"
 #include "evaluate/eval.h"
 #include "evaluate/inspect.h"
 #include "evaluate/verify.h"
@@ -50,6 +51,17 @@ VerifyResult Verify(const Model& quantized, const DataOptions& data, const RunOp
   request.threads = options.threads;
   request.progress = options.progress;
   return VerifyGraph(quantized.graph(), OpenData(quantized.graph(), data), request);
+}
+
+std::vector<std::string> DumpOperands(const Model& quantized, const DataOptions& data,
+                                      const std::string& layer, const std::string& folder,
+                                      bool csv) {
+  const Model runnable = Runnable(quantized, true);
+  std::vector<std::string> paths;
+  for (const auto& path : DumpOperands(runnable.graph(), OpenData(quantized.graph(), data), layer,
+                                       folder, csv ? OperandFiles::kCsv : OperandFiles::kNpy))
+    paths.push_back(path.string());
+  return paths;
 }
 
 AuditResult Audit(const Model& quantized, const std::string& target) {

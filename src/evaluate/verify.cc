@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "evaluate/branch.h"
+#include "evaluate/check_products.h"
 #include "evaluate/exact_element.h"
 #include "evaluate/progress.h"
 #include "evaluate/run_samples.h"
@@ -50,9 +51,10 @@ class Verifier {
     check_.opsets = quantized_.opsets;
     check_.name = quantized_.name;
     for (NodeId id : lowered_.TopologicalOrder()) Check(id);
-    if (checked_.empty()) {
+    if (checked_.empty() && !HasApproximateLayers(lowered_)) {
       Fail(ErrorCode::kInvalidArgument,
-           "verify: the model has no quantizers; nothing runs in INT8");
+           "verify: the model has no quantizers and no approximate multipliers; nothing runs in "
+           "INT8");
     }
   }
 
@@ -60,6 +62,7 @@ class Verifier {
     const ThreadScope threads(request.threads);
     const Executor fake(quantized_), real(lowered_), check(check_);
     const auto order = MatchInputs(quantized_, data, "the model");
+    result_.products = CheckProducts(lowered_, data, request.progress);
     std::vector<std::vector<Differences>> differences(static_cast<size_t>(data.size()));
     std::vector<std::vector<OutputRange>> outputs(static_cast<size_t>(data.size()));
     ProgressMeter meter(request.progress, "verify", data.size());
@@ -268,8 +271,9 @@ class Verifier {
       if (all.hi > all.lo) all.difference /= all.hi - all.lo;
       r.output_max_difference = std::max(r.output_max_difference, all.difference);
     }
-    r.holds = r.elements > 0 && r.max_difference <= 1 && r.different * 1000 <= r.elements &&
-              r.unexplained == 0;
+    r.holds = (r.elements > 0 || !r.products.empty()) && r.max_difference <= 1 &&
+              r.different * 1000 <= r.elements && r.unexplained == 0;
+    for (const auto& p : r.products) r.holds = r.holds && p.elements > 0 && p.different == 0;
     return std::move(r);
   }
 

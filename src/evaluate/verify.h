@@ -6,7 +6,8 @@
 // (evaluate/exact_element.h): the difference is explained if both codes lie within the bound of
 // float32 rounding around the exact value, which is possible at a rounding tie alone. A fault of
 // either side (a wrong bound, multiplier or zero point) lies elsewhere and is counted as
-// unexplained.
+// unexplained. Layers with approximate multipliers must equal their definition
+// (evaluate/check_products.h).
 #pragma once
 
 #include "files/dataset.h"
@@ -20,8 +21,8 @@ struct VerifyRequest {
   Progress progress;
 };
 
-// `quantized` holds QuantizeLinear/DequantizeLinear pairs; it is lowered here. Throws
-// kInvalidArgument where no layer of it can be.
+// `quantized` holds QuantizeLinear/DequantizeLinear pairs or approximate multipliers; it is lowered
+// here. Throws kInvalidArgument where no layer of it can be.
 [[nodiscard]] VerifyResult VerifyGraph(const Graph& quantized, const Dataset& data,
                                        const VerifyRequest& request = {});
 // The same for a lowered graph made elsewhere; its inputs, outputs and codes bear the names of the

@@ -154,11 +154,18 @@ void WriteNpyTable(const std::filesystem::path& path, const IntegerTable& t) {
   WriteNpy(path, Tensor::Of<int32_t>(shape, narrow).view());
 }
 
-void AppendFloat(float value, std::string* text) {
+// Floats in as few digits as read back the same.
+template <typename T>
+std::string CsvOf(std::span<const T> values, int64_t columns) {
+  std::string text;
   char buffer[32];
-  const auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value);
-  OCTET_INVARIANT(error == std::errc());
-  text->append(buffer, end);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), values[i]);
+    OCTET_INVARIANT(error == std::errc());
+    text.append(buffer, end);
+    text += (i + 1) % static_cast<size_t>(columns) == 0 ? '\n' : ',';
+  }
+  return text;
 }
 
 }  // namespace
@@ -182,13 +189,18 @@ void WriteIntegerTable(const std::filesystem::path& path, const IntegerTable& ta
        "'; expected .csv, .npy, .h or .hex");
 }
 
-void WriteOperands(const std::filesystem::path& folder, const LayerOperands& o) {
-  if (static_cast<int64_t>(o.x.size()) != o.rows * o.groups * o.k ||
-      static_cast<int64_t>(o.weight.size()) != o.n * o.k ||
-      static_cast<int64_t>(o.w_bias.size()) != o.n) {
+std::vector<std::filesystem::path> WriteOperands(const std::filesystem::path& folder,
+                                                 const LayerOperands& o, OperandFiles files) {
+  const auto has = [](auto span, int64_t elements) {
+    return static_cast<int64_t>(span.size()) == elements;
+  };
+  if (!has(o.x, o.rows * o.groups * o.k) || !has(o.weight, o.n * o.k) ||
+      !has(o.table_of_channel, o.n) || !has(o.sums, o.rows * o.n) || !has(o.unit, o.n) ||
+      !has(o.bias, o.n) || !has(o.result, o.rows * o.n)) {
     Fail(ErrorCode::kInvalidArgument, "operands of layer '", o.layer, "': ", o.x.size(), " of x, ",
-         o.weight.size(), " weights, ", o.w_bias.size(), " weight biases; expected ", o.rows, " x ",
-         o.groups * o.k, ", ", o.n, " x ", o.k, ", ", o.n);
+         o.weight.size(), " weights, ", o.sums.size(), " sums, ", o.result.size(),
+         " results; expected ", o.rows, " x ", o.groups * o.k, ", ", o.n, " x ", o.k, ", ", o.rows,
+         " x ", o.n, " and the same");
   }
   std::string name = o.layer;
   for (char& c : name) {
@@ -196,24 +208,31 @@ void WriteOperands(const std::filesystem::path& folder, const LayerOperands& o) 
                        c == '-' || c == '_' || c == '.';
     if (!plain) c = '_';
   }
-  std::string act, weight;
-  const int64_t width = o.groups * o.k;
-  for (int64_t r = 0; r < o.rows; ++r)
-    for (int64_t i = 0; i < width; ++i) {
-      AppendFloat(o.x[static_cast<size_t>(r * width + i)], &act);
-      act += i + 1 == width ? '\n' : ',';
-    }
-  for (int64_t i = 0; i < o.k; ++i)
-    for (int64_t c = 0; c < o.n; ++c) {
-      AppendFloat(o.weight[static_cast<size_t>(c * o.k + i)], &weight);
-      weight += c + 1 == o.n ? '\n' : ',';
-    }
-  std::string bias = Cat("act,", o.x_bias, "\nweight");
-  for (const int b : o.w_bias) bias += Cat(",", b);
-  bias += Cat("\nresult,", o.result_bias, "\n");
-  WriteFileAtomic(folder / (name + ".act.csv"), act);
-  WriteFileAtomic(folder / (name + ".weight.csv"), weight);
-  WriteFileAtomic(folder / (name + ".bias.csv"), bias);
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error)
+    Fail(ErrorCode::kIo, "folder '", folder.string(), "' cannot be made: ", error.message());
+  std::vector<std::filesystem::path> paths;
+  const auto write = [&](const char* what, auto span, int64_t rows, int64_t columns) {
+    using T = std::remove_cv_t<typename decltype(span)::element_type>;
+    const bool csv = files == OperandFiles::kCsv;
+    paths.push_back(folder / Cat(name, ".", what, csv ? ".csv" : ".npy"));
+    if (csv) return WriteFileAtomic(paths.back(), CsvOf(span, columns));
+    const Shape shape = rows == 1 ? Shape{columns} : Shape{rows, columns};
+    WriteNpy(paths.back(), {DTypeOf<T>(), shape, span.data()});
+  };
+  paths.push_back(folder / (name + ".json"));
+  WriteFileAtomic(paths.back(), o.json);
+  write("x", o.x, o.rows, o.groups * o.k);
+  write("w", o.weight, o.n, o.k);
+  for (size_t t = 0; t < o.tables.size(); ++t)
+    write(Cat("table", t).c_str(), o.tables[t], kCodes, kCodes);
+  write("table_of_channel", o.table_of_channel, 1, o.n);
+  write("sum", o.sums, o.rows, o.n);
+  write("unit", o.unit, 1, o.n);
+  write("bias", o.bias, 1, o.n);
+  write("y", o.result, o.rows, o.n);
+  return paths;
 }
 
 }  // namespace octet

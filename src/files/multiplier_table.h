@@ -1,5 +1,5 @@
 // Integer tables of multipliers: read from .npy or .csv, written as .csv, .npy, C header or the hex
-// of Verilog's $readmemh; operands of a layer as CSV.
+// of Verilog's $readmemh; operands of a layer as .npy or .csv.
 #pragma once
 
 #include <cstdint>
@@ -25,19 +25,26 @@ struct IntegerTable {
 void WriteIntegerTable(const std::filesystem::path& path, const IntegerTable& table,
                        const std::string& identifier, const std::string& title);
 
-// One layer's operands as an approximate multiplier sees them.
+// One layer of one run as an approximate multiplier sees it: with these numbers it can be replayed.
+// All spans are of the caller.
 struct LayerOperands {
   std::string layer;  // files are named after it; '/' and the like become '_'
+  std::string json;   // what the codes mean: becomes LAYER.json
   int64_t rows = 0, k = 0, n = 0, groups = 1;
-  // (rows, groups * k): rows of a linear layer, patches of a convolution (ApproxConv::Columns)
-  std::span<const float> x;
-  std::span<const float> weight;  // (n, k)
-  int x_bias = 0, result_bias = 0;
-  std::vector<int> w_bias;  // (n)
+  std::span<const uint8_t>
+      x;  // codes (rows, groups * k): of a convolution what each pixel multiplies
+  std::span<const uint8_t> weight;               // codes (n, k)
+  std::vector<std::span<const int64_t>> tables;  // each 256 x 256, [x code * 256 + weight code]
+  std::span<const int32_t> table_of_channel;     // (n)
+  std::span<const int64_t> sums;                 // (rows, n)
+  std::span<const float> unit, bias;             // (n)
+  std::span<const float> result;                 // (rows, n): float(sum) * unit + bias
 };
-// LAYER.act.csv (rows x groups k), LAYER.weight.csv (k x n), LAYER.bias.csv (lines act, weight,
-// result). Numbers read back as the same floats. The folder must exist. Throws kInvalidArgument
-// where lengths contradict, kIo.
-void WriteOperands(const std::filesystem::path& folder, const LayerOperands& operands);
+enum class OperandFiles { kNpy, kCsv };
+// LAYER.json and LAYER.{x,w,table0,table1...,table_of_channel,sum,unit,bias,y}.{npy,csv}; numbers
+// read back as they are. Makes the folder. Returns the paths. Throws kInvalidArgument where lengths
+// contradict, kIo.
+std::vector<std::filesystem::path> WriteOperands(const std::filesystem::path& folder,
+                                                 const LayerOperands& operands, OperandFiles files);
 
 }  // namespace octet

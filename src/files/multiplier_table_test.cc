@@ -104,17 +104,31 @@ TEST(MultiplierTable, HeaderAndHex) {
 
 TEST(Operands, AreWrittenAsTheyAre) {
   const TestFolder folder;
-  const std::vector<float> x = {0.1F, -2.0F, 3.5F, 0.0F}, w = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
-  WriteOperands(folder.path(), {"/features/conv 1", 2, 2, 3, 1, x, w, 5, 6, {9, 10, 9}});
-  EXPECT_EQ(ReadFile(folder / "_features_conv_1.act.csv"), "0.1,-2\n3.5,0\n");
-  EXPECT_EQ(ReadFile(folder / "_features_conv_1.weight.csv"), "1,3,5\n2,4,6\n");
-  EXPECT_EQ(ReadFile(folder / "_features_conv_1.bias.csv"), "act,5\nweight,9,10,9\nresult,6\n");
+  const std::vector<uint8_t> x = {1, 255, 3, 0}, w = {1, 2, 3, 4, 5, 6};
+  const std::vector<int64_t> table(65536, 7), sums = {1, -2, 3, int64_t{1} << 40, 5, 6};
+  const std::vector<int32_t> table_of = {0, 0, 0};
+  const std::vector<float> unit = {0.1F, 1, 1}, bias = {0, 0, -0.5F}, y = {1, 2, 3, 4, 5, 6};
+  LayerOperands o{"/features/conv 1", "{}\n", 2,    2,    3, 1, x, w, {table},
+                  table_of,           sums,   unit, bias, y};
+  const auto paths = WriteOperands(folder / "made", o, OperandFiles::kCsv);
+  EXPECT_EQ(paths.size(), 9U);
+  const auto text = [&](const char* what) {
+    return ReadFile(folder / (std::string("made/_features_conv_1.") + what));
+  };
+  EXPECT_EQ(text("json"), "{}\n");
+  EXPECT_EQ(text("x.csv"), "1,255\n3,0\n");
+  EXPECT_EQ(text("w.csv"), "1,2\n3,4\n5,6\n");
+  EXPECT_EQ(text("unit.csv"), "0.1,1,1\n");
+  EXPECT_EQ(text("sum.csv"), "1,-2,3\n1099511627776,5,6\n");
+  WriteOperands(folder / "made", o, OperandFiles::kNpy);
+  const Tensor read = ReadNpy(folder / "made/_features_conv_1.sum.npy");
+  EXPECT_EQ(read.shape(), (Shape{2, 3}));
+  EXPECT_EQ(read.data<int64_t>()[3], int64_t{1} << 40);
+  EXPECT_EQ(ReadMultiplierTable(folder / "made/_features_conv_1.table0.npy"), table);
+  o.k = 3;
   ExpectError(
       ErrorCode::kInvalidArgument,
-      [&] {
-        WriteOperands(folder.path(), {"fc", 2, 3, 3, 1, x, w, 5, 6, {9, 10, 9}});
-      },
-      "fc", "2 x 3");
+      [&] { (void)WriteOperands(folder.path(), o, OperandFiles::kNpy); }, "conv 1", "2 x 3");
 }
 
 }  // namespace

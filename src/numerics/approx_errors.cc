@@ -106,35 +106,26 @@ CodeShares SharesOf(std::span<const uint8_t> codes, const CodeFormat& format) {
           static_cast<double>(count[2]) / all};
 }
 
-CodeShares SharesOf(std::span<const float> values, const CodeFormat& format) {
-  const double least = std::ldexp(1.0, 1 - format.bias);
-  int64_t count[3] = {};
-  for (const float v : values)
-    ++count[v == 0 ? 2 : std::fabs(static_cast<double>(v)) < least ? 1 : 0];
-  const auto all = static_cast<double>(std::max<size_t>(values.size(), 1));
-  return {static_cast<double>(count[0]) / all, static_cast<double>(count[1]) / all,
-          static_cast<double>(count[2]) / all};
+void ProductErrors::Add(const ProductErrors& other) {
+  results += other.results;
+  error_sum += other.error_sum;
+  error_squares += other.error_squares;
+  exact_squares += other.exact_squares;
+  largest = std::max(largest, other.largest);
 }
 
-SelfCheck CompareResults(std::span<const float> approximate, std::span<const float> exact) {
-  if (approximate.size() != exact.size())
-    Fail(ErrorCode::kInvalidArgument, "self-check: ", approximate.size(),
-         " results with the multiplier, ", exact.size(), " exact ones");
-  SelfCheck c;
-  double squares = 0, sum = 0, power = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    const auto e = static_cast<double>(exact[i]);
-    const double error = static_cast<double>(approximate[i]) - e;
-    c.max_error = std::max(c.max_error, std::fabs(error));
-    squares += error * error;
-    sum += error;
-    power += e * e;
-  }
-  const auto all = static_cast<double>(std::max<size_t>(exact.size(), 1));
-  c.mean_error = sum / all;
-  c.rmse = std::sqrt(squares / all);
-  c.exact_rms = std::sqrt(power / all);
-  return c;
+double ProductErrors::mean() const {
+  return results == 0 ? 0 : error_sum / static_cast<double>(results);
 }
+
+double ProductErrors::rmse() const {
+  return results == 0 ? 0 : std::sqrt(error_squares / static_cast<double>(results));
+}
+
+double ProductErrors::exact_rms() const {
+  return results == 0 ? 0 : std::sqrt(exact_squares / static_cast<double>(results));
+}
+
+double ProductErrors::sqnr_db() const { return 10 * std::log10(exact_squares / error_squares); }
 
 }  // namespace octet

@@ -3,6 +3,8 @@
 // Spec: spec/fp8.md 6.4 (self_check_mode), 6.6.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 
@@ -43,15 +45,26 @@ struct CodeShares {
   double normal = 0, subnormal = 0, zero = 0;  // of 1
 };
 [[nodiscard]] CodeShares SharesOf(std::span<const uint8_t> codes, const CodeFormat& format);
-// Of values that would be codes: |v| from the least normal on, below it, and 0.
-[[nodiscard]] CodeShares SharesOf(std::span<const float> values, const CodeFormat& format);
 
-struct SelfCheck {
-  double max_error = 0, mean_error = 0, rmse = 0;  // of approximate - exact; the mean is signed
-  double exact_rms = 0;
+// Results of a layer with the multiplier less exact ones, summed up piece by piece.
+struct ProductErrors {
+  int64_t results = 0;
+  double error_sum = 0, error_squares = 0, exact_squares = 0, largest = 0;
+
+  void Add(double approximate, double exact) {
+    const double error = approximate - exact;
+    ++results;
+    error_sum += error;
+    error_squares += error * error;
+    exact_squares += exact * exact;
+    largest = std::max(largest, std::fabs(error));
+  }
+  void Add(const ProductErrors& other);
+  [[nodiscard]] double mean() const;  // signed
+  [[nodiscard]] double rmse() const;
+  [[nodiscard]] double exact_rms() const;
+  // 10 log10 of signal over noise; infinite without noise.
+  [[nodiscard]] double sqnr_db() const;
 };
-// Results of a layer with the multiplier and with exact products, alike in shape.
-[[nodiscard]] SelfCheck CompareResults(std::span<const float> approximate,
-                                       std::span<const float> exact);
 
 }  // namespace octet

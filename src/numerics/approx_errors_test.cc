@@ -85,24 +85,32 @@ TEST(ErrorsOfTable, ByHand) {
   EXPECT_EQ(ExactProducts(f, f, 0.5)[0x38 * 256 + 0xb8], -2.0);
 }
 
-TEST(SelfCheck, ByHand) {
+TEST(CodeShares, ByHand) {
   const CodeFormat f{4, 3, true, 7};
   const uint8_t codes[] = {0x00, 0x80, 0x07, 0x08, 0xff};
   const CodeShares s = SharesOf(codes, f);
   EXPECT_DOUBLE_EQ(s.normal, 0.4);
   EXPECT_DOUBLE_EQ(s.subnormal, 0.2);
   EXPECT_DOUBLE_EQ(s.zero, 0.4);
-  const float values[] = {0.0F, 0x1p-6F, -0x1p-7F, 100.0F};
-  const CodeShares v = SharesOf(std::span<const float>(values), f);
-  EXPECT_DOUBLE_EQ(v.normal, 0.5);
-  EXPECT_DOUBLE_EQ(v.subnormal, 0.25);
-  const float a[] = {1, 2, 3}, b[] = {1, 4, 2};
-  const SelfCheck c = CompareResults(a, b);
-  EXPECT_DOUBLE_EQ(c.max_error, 2);
-  EXPECT_DOUBLE_EQ(c.mean_error, -1.0 / 3);
-  EXPECT_DOUBLE_EQ(c.rmse, std::sqrt(5.0 / 3));
-  EXPECT_DOUBLE_EQ(c.exact_rms, std::sqrt(7.0));
-  EXPECT_THROW((void)CompareResults(a, std::span<const float>(b, 2)), Error);
+}
+
+TEST(ProductErrors, ByHandAndInPieces) {
+  const double a[] = {1, 2, 3}, b[] = {1, 4, 2};
+  ProductErrors whole, first, rest;
+  for (size_t i = 0; i < 3; ++i) {
+    whole.Add(a[i], b[i]);
+    (i == 0 ? first : rest).Add(a[i], b[i]);
+  }
+  first.Add(rest);
+  for (const ProductErrors& e : {whole, first}) {
+    EXPECT_EQ(e.results, 3);
+    EXPECT_DOUBLE_EQ(e.largest, 2);
+    EXPECT_DOUBLE_EQ(e.mean(), -1.0 / 3);
+    EXPECT_DOUBLE_EQ(e.rmse(), std::sqrt(5.0 / 3));
+    EXPECT_DOUBLE_EQ(e.exact_rms(), std::sqrt(7.0));
+    EXPECT_DOUBLE_EQ(e.sqnr_db(), 10 * std::log10(21.0 / 5));
+  }
+  EXPECT_EQ(ProductErrors().mean(), 0);
 }
 
 }  // namespace

@@ -1,8 +1,12 @@
-"""octet multiplier: figures, tables that read back, refusals."""
+"""octet multiplier: figures, tables that read back, refusals. Layers with approximate multipliers:
+octet verify, and their operands replayed in NumPy."""
 
+import functools
+import json
 import unittest
 
 import numpy as np
+from demo_model import DATA, MODEL, PRESET, fresh_folder
 from octet_program import BAD_FILE, SCRATCH, USAGE, run, succeed
 
 # spec: compensation of E3M4 by three bits of each mantissa, an entry for each pair.
@@ -63,6 +67,126 @@ class Multiplier(unittest.TestCase):
         bad = SCRATCH / "bad.csv"
         bad.write_text("1,2\n")
         self.assertEqual(run("multiplier", f"table:{bad}").code, BAD_FILE)
+
+
+def bytes_of(is_signed):
+    codes = np.arange(256)
+    return np.where(codes > 127, codes - 256, codes) if is_signed else codes
+
+
+def e3m4_values():
+    """The 256 codes at bias 3."""
+    code = np.arange(256)
+    exponent, mantissa = code >> 4 & 7, code & 15
+    magnitude = np.where(
+        exponent > 0, np.exp2(exponent - 3.0) * (1 + mantissa / 16), mantissa / 64
+    )
+    return np.where(code > 127, -magnitude, magnitude)
+
+
+@functools.cache
+def approximate(name, multiplier, activation="e3m4:bias=int", weight="e3m4:bias=int"):
+    """The demo network with an approximate multiplier in every layer."""
+    folder = fresh_folder(f"approximate_{name}")
+    (folder / "recipe.yaml").write_text(
+        f"{{preset: naive, target: octet, activation_format: '{activation}', "
+        f"weight_format: '{weight}', multiplier: '{multiplier}'}}"
+    )
+    data = ("--data", DATA, *PRESET, "--samples", 4)
+    succeed("quantize", MODEL, *data, "--recipe", folder / "recipe.yaml", "-o", folder / "q.onnx")
+    return folder / "q.onnx"
+
+
+class Layers(unittest.TestCase):
+    DATA = ("--data", DATA, *PRESET, "--samples", 1)
+
+    def replay(self, model, layer, *flags):
+        """Sums and results again from the files of --dump; exact products beside them."""
+        folder = fresh_folder("operands")
+        report = succeed(
+            "verify", model, *self.DATA, "--layer", layer, "--dump", folder, "--json", *flags
+        ).json
+        self.assertTrue(report["holds"])
+        about = json.loads((folder / f"{layer}.json").read_text())
+
+        def array(what):
+            if flags:
+                return np.loadtxt(folder / f"{layer}.{what}.csv", delimiter=",", ndmin=2)
+            return np.load(folder / f"{layer}.{what}.npy")
+
+        x, w = array("x").astype(int), array("w").astype(int)
+        tables = np.stack([array(f"table{t}") for t in range(about["tables"])]).astype(np.int64)
+        of, unit, bias = (array(what).ravel() for what in ("table_of_channel", "unit", "bias"))
+        rows, n, k, groups = (about[key] for key in ("rows", "n", "k", "groups"))
+        self.assertEqual(x.shape, (rows, groups * k))
+        sums = np.empty((rows, n), np.int64)
+        for c in range(n):
+            begin = c // (n // groups) * k
+            sums[:, c] = tables[int(of[c])][x[:, begin : begin + k], w[c]].sum(axis=1)
+        if "rounding" not in about:
+            np.testing.assert_array_equal(sums, array("sum"))
+            y = sums.astype(np.float32) * unit.astype(np.float32) + bias.astype(np.float32)
+            np.testing.assert_array_equal(y, array("y").astype(np.float32))
+        row = next(row for row in report["products"] if row["node"] == layer)
+        self.assertEqual(row["elements"], rows * n)
+        return about, row, x, w, array("y") - bias
+
+    def test_every_multiplier_is_its_definition(self):
+        for name, multiplier in (
+            ("hw", "hw:d=3"),
+            ("v9", "v9:d=2"),
+            ("each_add", "qamaa:each_add=on"),
+        ):
+            report = succeed("verify", approximate(name, multiplier), *self.DATA, "--json").json
+            self.assertTrue(report["holds"])
+            self.assertEqual(len(report["products"]), 25)
+            for row in report["products"]:
+                self.assertEqual(row["different"], 0, (name, row["node"]))
+                self.assertGreater(row["sqnr_db"], 5, (name, row["node"]))
+                self.assertGreaterEqual(row["max_error"], abs(row["mean_error"]))
+        text = succeed("verify", approximate("hw", "hw:d=3"), *self.DATA).out
+        self.assertIn("differ from their definition", text)
+
+    def test_operands_can_be_replayed(self):
+        values = e3m4_values()
+        for layer, *flags in (("inverted1.depthwise.conv",), ("stem.conv",), ("logits", "--csv")):
+            about, row, x, w, products = self.replay(approximate("hw", "hw:d=3"), layer, *flags)
+            self.assertEqual(about["multiplier"], "hw:d=3")
+            scale = np.array(about["w"]["scale"]) * about["x"]["scale"][0]
+            np.testing.assert_array_equal(
+                np.exp2(3.0 - np.array(about["w"]["exponent_bias"])), about["w"]["scale"]
+            )
+            n, k, groups = about["n"], about["k"], about["groups"]
+            exact = np.empty(products.shape)
+            for c in range(n):
+                begin = c // (n // groups) * k
+                exact[:, c] = values[x[:, begin : begin + k]] @ values[w[c]]
+            exact *= scale
+            # float32 results, biases taken off in float32: errors below 2^-23 of the largest.
+            error = products - exact
+            near = 2.0**-22 * abs(products).max()
+            self.assertAlmostEqual(row["mean_error"], error.mean(), delta=near)
+            self.assertAlmostEqual(row["max_error"], abs(error).max(), delta=near)
+            noise = 10 * np.log10((exact**2).sum() / (error**2).sum())
+            self.assertAlmostEqual(row["sqnr_db"], noise, places=2)
+
+    def test_exact_table(self):
+        """Products of int8 codes: errors of float32 results alone."""
+        table = SCRATCH / "exact_int8.npy"
+        np.save(table, np.outer(bytes_of(True), bytes_of(True)))
+        model = approximate("int8", f"table:{table},x=int8,w=int8", "int8", "int8-narrow")
+        about, row, x, w, _ = self.replay(model, "inverted1.widen.conv")
+        self.assertGreater(row["sqnr_db"], 120)
+        self.assertEqual(about["x"]["zero_point"], 0)
+
+    def test_no_such_layer(self):
+        model = approximate("hw", "hw:d=3")
+        folder = SCRATCH / "nothing_dumped"
+        result = run("verify", model, *self.DATA, "--layer", "none", "--dump", folder)
+        self.assertEqual(result.code, USAGE)
+        self.assertIn("stem.conv", result.err)
+        self.assertFalse(folder.exists())
+        self.assertEqual(run("verify", model, *self.DATA, "--dump", folder).code, USAGE)
 
 
 if __name__ == "__main__":
