@@ -193,9 +193,11 @@ void RunLines(const ApproxRowsArgs& a, int64_t channel) {
   }
 }
 
-// Sums of one channel over steps [i, end), one product at a time, four steps together.
+// Sums of one channel over steps [i, end), one product at a time, four steps together. Not inlined,
+// or registers run out.
 template <typename T, typename Sum>
-void AddProducts(const ApproxRowsArgs& a, int64_t channel, int64_t i, int64_t end) {
+__attribute__((noinline)) void AddProducts(const ApproxRowsArgs& a, int64_t channel, int64_t i,
+                                           int64_t end) {
   const uint8_t* rows = a.rows + a.table_of[channel] * a.table_bytes;
   const uint8_t* w = a.weight + channel * a.weight_stride;
   Sum* sums = static_cast<Sum*>(a.sums) + channel * kApproxLanes;
