@@ -141,6 +141,15 @@ struct FlipRowsArgs {
   int64_t to_stride;
   uint8_t flip;
 };
+// Two rows of pixels as one, to (pixels, 2, channels) = from ^ flip: what lies below each other in an
+// image lies beside each other in memory.
+struct InterleaveRowsArgs {
+  const uint8_t* upper;
+  const uint8_t* lower;
+  int64_t pixels, channels;
+  uint8_t* to;
+  uint8_t flip;
+};
 struct AddArgs {
   const uint8_t* a;
   const uint8_t* b;

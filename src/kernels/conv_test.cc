@@ -257,6 +257,26 @@ TEST(Conv, RowsOfTheImageAroundTheTile) {
   check.Run(MakeCase(Problem(1, 64, 40, 1, 1, 0), 2, 33, 40, OutputType::kInt8, &check));
 }
 
+// Few channels and stride 2: two input rows side by side, odd numbers of filter rows, padding of
+// either parity, rows beyond the image.
+TEST(Conv, TwoFilterRowsAsOnePiece) {
+  ConvCheck check(8);
+  for (const int64_t in : {1, 3, 4, 10})
+    for (const int64_t kernel : {2, 3, 7})
+      for (const int64_t pad : {0, 1, 3})
+        for (const int64_t stride_w : {1, 2, 3})
+          for (const auto type : {CodeType::kUint8, CodeType::kInt8}) {
+            if (2 * kernel * in > 64 || pad >= kernel) continue;
+            ConvProblem p = Problem(1, in, 24, kernel, 2, pad);
+            p.stride_w = stride_w;
+            p.x_type = type;
+            p.x_zero_point = 7;
+            check.Run(MakeCase(p, 2, 11, 40, OutputType::kUint8, &check));
+            check.Run(MakeCase(p, 1, kernel, kernel + 3, OutputType::kInt8, &check));
+            if (HasFatalFailure()) return;
+          }
+}
+
 // The fast 3x3 depthwise road: every parity of rows and width around its unrolling, both strides.
 TEST(Conv, Depthwise3x3Borders) {
   ConvCheck check(4);

@@ -176,8 +176,13 @@ Convolution::Convolution(const ConvProblem& problem, std::string_view what)
   problem_.weight = plain_.data();
   epilogue_ = std::make_unique<PackedEpilogue>(
       problem.epilogue, sums, problem.x_zero_point + (problem.x_type == CodeType::kInt8 ? 128 : 0));
-  CutRows();
-  Choose(overflow ? *overflow : std::string());
+  const std::string reason = overflow ? *overflow : std::string();
+  CutRows(true);
+  Choose(reason);
+  if (folded_ && kernel_->isa != Isa::kAmxInt8) {
+    CutRows(false);
+    Choose(reason);
+  }
   Pack();
 }
 
@@ -213,18 +218,23 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
 }
 
 // How a row of A is cut into pieces.
-void Convolution::CutRows() {
+void Convolution::CutRows(bool fold) {
   const ConvProblem& p = problem_;
   const int64_t group_in = p.in_channels / p.groups;
   merged_ = p.groups == 1 && p.kernel_w > 1 && p.dilation_w == 1;
-  taps_ = merged_ ? p.kernel_h : p.kernel_h * p.kernel_w;
-  kc_ = merged_ ? RoundUp4(p.kernel_w * group_in) : group_in;
-  staged_ = p.x_type == CodeType::kInt8 ||
+  folded_ = fold && merged_ && p.kernel_h > 1 && p.stride_h == 2 && p.dilation_h == 1 &&
+            2 * p.kernel_w * group_in <= 64;
+  const int64_t rows = folded_ ? 2 : 1;
+  taps_ = merged_ ? CeilDiv(p.kernel_h, rows) : p.kernel_h * p.kernel_w;
+  kc_ = merged_ ? RoundUp4(rows * p.kernel_w * group_in) : group_in;
+  staged_ = folded_ || p.x_type == CodeType::kInt8 ||
             p.pad_top + p.pad_left + p.pad_bottom + p.pad_right > 0 ||
             (merged_ && kc_ != p.kernel_w * group_in);
 }
 
 void Convolution::Choose(std::string_view overflow) {
+  kernel_ = nullptr;
+  candidates_.clear();
   for (const KernelInfo& kernel : Registry()) {
     if (kernel.op != Op::Dense && kernel.op != Op::Depthwise && kernel.op != Op::Reference)
       continue;
@@ -268,8 +278,9 @@ void Convolution::Pack() {
       for (int64_t n = 0; window > 1 && n < group_out; ++n)
         for (int64_t ky = 0; ky < p.kernel_h; ++ky)
           for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
-            const int64_t within =
-                merged_ ? ky * kc_ + kx * group_in : (ky * p.kernel_w + kx) * group_in;
+            int64_t within = (ky * p.kernel_w + kx) * group_in;
+            if (merged_) within = ky * kc_ + kx * group_in;
+            if (folded_) within = ky / 2 * kc_ + (kx * 2 + ky % 2) * group_in;
             int8_t* to = tap_major.data() + n * taps_ * kc_ + within;
             const int8_t* from = plain + n * group_in * window + ky * p.kernel_w + kx;
             for (int64_t c = 0; c < group_in; ++c) to[c] = from[c * window];

@@ -4,7 +4,9 @@
 //   Dense      implicit GEMM, block by block of output rows. A block's input is read in place
 //              where the image needs no padding, else from a copy of its rows with the padding
 //              written out (and the sign bit of int8 flipped), ordered so that output pixels are
-//              a constant stride apart. A filter row is one piece of kernel_w * C bytes.
+//              a constant stride apart. A filter row is one piece of kernel_w * C bytes. Of few
+//              channels and stride 2, two input rows are copied as one of pixels twice as wide, so
+//              that two filter rows are one piece: tiles of 64 bytes of K are fuller.
 //   Depthwise  one input channel per output channel
 //   Reference  where a sum could leave int32
 #pragma once
@@ -42,12 +44,13 @@ class Convolution {
   struct Space;  // the input and output a dense run walks
   struct Block;
 
-  void CutRows();
+  void CutRows(bool fold);
   [[nodiscard]] std::string Refusal(const KernelInfo& kernel, std::string_view overflow) const;
   void Choose(std::string_view overflow);
   void Pack();
   void Address(const Space& space, const Block& block, DenseArgs* args) const;
   void Stage(const Space& space, const Block& block, DenseArgs* args) const;
+  void StageFolded(const Space& space, const Block& block, DenseArgs* args) const;
   void QuantizeRows(const Space& space, const Block& block, DenseArgs* args) const;
   void Dispatch(const Images& images) const;
   void RunDense(const Images& images) const;
@@ -65,6 +68,7 @@ class Convolution {
   const KernelInfo* few_rows_kernel_ =
       nullptr;                 // Dense: of the same layout; kernel_ where no other
   bool merged_ = false;        // Dense: a tap is a filter row
+  bool folded_ = false;        // Dense: a tap is two filter rows
   bool staged_ = false;        // Dense: A is a copy of the input
   int64_t taps_ = 0, kc_ = 0;  // Dense: pieces of a row of A and their bytes
   int64_t group_bytes_ = 0;    // Dense: packed bytes from one group's weights to the next

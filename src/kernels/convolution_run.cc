@@ -166,6 +166,49 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   args->tap_offset = offset;
 }
 
+// A as a copy in which rows 2 i and 2 i + 1, counted from the block's first, are one row of pixels
+// of 2 C bytes; padded left and right, to a multiple of stride_w pixels.
+void Convolution::StageFolded(const Space& space, const Block& block, DenseArgs* args) const {
+  const ConvProblem& p = problem_;
+  const Images& im = space.images;
+  const int64_t c = p.in_channels, slots = block.rows - 1 + taps_;
+  const int64_t needed = (block.columns - 1) * p.stride_w + p.kernel_w;
+  const int64_t columns = CeilDiv(needed, p.stride_w) * p.stride_w;
+  const int64_t row_bytes = columns * 2 * c;
+  const int64_t bytes = slots * row_bytes + kSlack + 15 * p.stride_w * 2 * c;
+  const int64_t outside_bytes = im.width * c;
+  uint8_t* staged = StagingBuffer(bytes + outside_bytes);
+  uint8_t* outside = staged + bytes;  // a row of padding, as it would stand in the image
+
+  const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
+  const KernelInfo& interleave = Select(Op::InterleaveRows);
+  const auto zero = static_cast<uint8_t>(im.x_zero_point + (flip != 0 ? 128 : 0));
+  std::memset(outside, zero ^ flip, static_cast<size_t>(outside_bytes));
+  const int64_t x0 = block.column * p.stride_w - p.pad_left;
+  const int64_t left = std::clamp<int64_t>(-x0, 0, columns);
+  const int64_t right = std::clamp<int64_t>(im.width - x0, left, columns);
+  const auto row = [&](int64_t y) {
+    const uint8_t* of_image = im.x + (block.image * im.height + y) * im.width * c;
+    return (y < 0 || y >= im.height ? outside : of_image) + (x0 + left) * c;
+  };
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    uint8_t* to = staged + slot * row_bytes;
+    const int64_t y = (block.row + slot) * 2 - p.pad_top;
+    std::memset(to, zero, static_cast<size_t>(left * 2 * c));
+    Call(interleave,
+         InterleaveRowsArgs{row(y), row(y + 1), right - left, c, to + left * 2 * c, flip});
+    std::memset(to + right * 2 * c, zero, static_cast<size_t>((columns - right) * 2 * c));
+  }
+
+  args->a = staged;
+  args->end = staged + bytes;
+  args->lda = p.stride_w * 2 * c;
+  args->pitch = columns / p.stride_w;
+  int64_t* offset = TapBuffer(taps_);
+  for (int64_t t = 0; t < taps_; ++t) offset[t] = t * row_bytes;
+  args->tap_offset = offset;
+}
+
 // A as codes made of float rows: dynamic quantization, a block at a time, so that the codes are
 // read from L2.
 void Convolution::QuantizeRows(const Space& space, const Block& block, DenseArgs* args) const {
@@ -236,6 +279,8 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
     const bool loose = taps_ > 1 && (kc_ % 64 != 0 || block.rows * block.columns < 16);
     if (im.x_float != nullptr) {
       QuantizeRows(space, block, &args);
+    } else if (folded_) {
+      StageFolded(space, block, &args);
     } else if (staged || loose) {
       Stage(space, block, &args);
     } else {

@@ -64,11 +64,11 @@ OCTET_INLINE void Product() {
 }
 
 // 16 or 32 rows x 16 or 32 channels, into tile registers 0 to 3. w: the first step's tiles of these
-// channels, w_step bytes from one step's to the next's. Backward, K is walked from its end: where
-// row tiles alternate, the weights that were read last, and are still in L1, are read first.
+// channels, w_step bytes from one step's to the next's. They are loaded with a hint (tileloaddt1)
+// that keeps them from pushing A out of L1.
 template <int MT, int NT, bool Signed>
 OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_t* w,
-                           int64_t w_step, const int32_t* bias, bool backward) {
+                           int64_t w_step, const int32_t* bias) {
   if (bias != nullptr) {
     _tile_loadd(0, bias, 0);
     if (NT > 1) _tile_loadd(1, bias + 16, 0);
@@ -81,24 +81,15 @@ OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_
     if (MT > 1 && NT > 1) _tile_zero(3);
   }
   const int64_t lda0 = tiles[0].lda, lda1 = tiles[MT - 1].lda;
-  int64_t a_step = kStep, first = 0, t = 0, t_step = 1;
-  if (backward) {
-    first = (steps.steps_per_tap - 1) * kStep;
-    w += (steps.taps * steps.steps_per_tap - 1) * w_step;
-    t = steps.taps - 1;
-    a_step = -a_step;
-    w_step = -w_step;
-    t_step = -1;
-  }
-  for (int64_t i = 0; i < steps.taps; ++i, t += t_step) {
-    const uint8_t* a0 = tiles[0].a + steps.tap_offset[t] + first;
-    const uint8_t* a1 = tiles[MT - 1].a + steps.tap_offset[t] + first;
+  for (int64_t t = 0; t < steps.taps; ++t) {
+    const uint8_t* a0 = tiles[0].a + steps.tap_offset[t];
+    const uint8_t* a1 = tiles[MT - 1].a + steps.tap_offset[t];
     for (int64_t s = 0; s < steps.steps_per_tap; ++s) {
-      _tile_loadd(6, w, 64);
+      _tile_stream_loadd(6, w, 64);
       _tile_loadd(4, a0, lda0);
       Product<0, 4, 6, Signed>();
       if (NT > 1) {
-        _tile_loadd(7, w + kTileBytes, 64);
+        _tile_stream_loadd(7, w + kTileBytes, 64);
         Product<1, 4, 7, Signed>();
       }
       if (MT > 1) {
@@ -106,8 +97,8 @@ OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_
         Product<2, 5, 6, Signed>();
         if (NT > 1) Product<3, 5, 7, Signed>();
       }
-      a0 += a_step;
-      a1 += a_step;
+      a0 += kStep;
+      a1 += kStep;
       w += w_step;
     }
   }
@@ -115,12 +106,11 @@ OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_
 
 template <int MT, int NT>
 OCTET_INLINE void MultiplyEither(bool is_signed, const RowTile* tiles, const Steps& steps,
-                                 const int8_t* w, int64_t w_step, const int32_t* bias,
-                                 bool backward) {
+                                 const int8_t* w, int64_t w_step, const int32_t* bias) {
   if (is_signed) {
-    Multiply<MT, NT, true>(tiles, steps, w, w_step, bias, backward);
+    Multiply<MT, NT, true>(tiles, steps, w, w_step, bias);
   } else {
-    Multiply<MT, NT, false>(tiles, steps, w, w_step, bias, backward);
+    Multiply<MT, NT, false>(tiles, steps, w, w_step, bias);
   }
 }
 
@@ -272,66 +262,78 @@ OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const 
   }
 }
 
-// All row tiles by the channels [c, c + n), n <= 32, two tiles at a time. A tile store leaves the
-// vector units idle and its sums cannot be loaded soon after: the epilogue of the pair before goes
-// in between, a quarter at a time.
-template <int NT, Store S>
-void RunColumn(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps,
-               const int8_t* w, int64_t w_step, int64_t c, int64_t n) {
-  alignas(64) int32_t buffers[2][2 * kRows * NT * 16];
+// Channels [c, c + 16 NT) of the packed weights.
+struct PackedColumn {
+  const int8_t* w;
+  int64_t step;  // bytes from one step's tiles to the next's
+
+  PackedColumn(const DenseArgs& d, const Steps& steps, int64_t c) {
+    const int64_t panel = c - (c - d.n_begin) % 64;
+    const int64_t width = d.n_end - panel < 64 ? d.n_end - panel : 64;
+    step = (width + 15) / 16 * kTileBytes;
+    w = static_cast<const int8_t*>(d.weight) + panel * steps.taps * steps.steps_per_tap * kStep +
+        (c - panel) / 16 * kTileBytes;
+  }
+};
+
+// MT row tiles at a time by all channels [begin, end), NT vectors of them at a time: A stays in L1
+// while the weights stream by from L2. A tile store leaves the vector units idle and its sums
+// cannot be loaded soon after: the epilogue of the block before goes in between, a piece at a time.
+template <int MT, int NT, Store S>
+void RunBlocks(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps,
+               int64_t begin, int64_t end) {
   constexpr int kOne = kRows * NT * 16;
-  const Column<NT> column(d.epilogue, c, n);
-  const int32_t* bias = d.epilogue.bias == nullptr ? nullptr : d.epilogue.bias + c;
-  const int32_t* before = nullptr;
-  int64_t i = 0;
-  for (; i + 2 <= count; i += 2) {
-    int32_t* sums = buffers[i / 2 & 1];
-    const RowTile* done = tiles + i - 2;
-    MultiplyEither<2, NT>(d.a_signed, tiles + i, steps, w, w_step, bias, (i & 2) != 0);
-    StoreSums<0, NT>(sums);
-    if (before != nullptr) StoreRows<0, NT, S>(d, column, done[0], before);
-    StoreSums<1, NT>(sums);
-    if (before != nullptr) StoreRows<1, NT, S>(d, column, done[0], before);
-    StoreSums<2, NT>(sums);
-    if (before != nullptr) StoreRows<0, NT, S>(d, column, done[1], before + kOne);
-    StoreSums<3, NT>(sums);
-    if (before != nullptr) StoreRows<1, NT, S>(d, column, done[1], before + kOne);
-    before = sums;
-  }
-  int32_t* last = buffers[i / 2 & 1];
-  if (i < count) {
-    MultiplyEither<1, NT>(d.a_signed, tiles + i, steps, w, w_step, bias, (i & 2) != 0);
-    StoreSums<0, NT>(last);
-    StoreSums<1, NT>(last);
-  }
-  if (before != nullptr) {
-    for (int j = 0; j < 2; ++j) {
-      StoreRows<0, NT, S>(d, column, tiles[i - 2 + j], before + j * kOne);
-      StoreRows<1, NT, S>(d, column, tiles[i - 2 + j], before + j * kOne);
+  alignas(64) int32_t buffers[2][MT * kOne];
+  const RowTile* done = nullptr;  // the block before
+  int64_t done_c = begin;
+  int turn = 0;
+  for (int64_t i = 0; i + MT <= count; i += MT) {
+    for (int64_t c = begin; c < end; c += NT * 16) {
+      const PackedColumn packed(d, steps, c);
+      const int32_t* bias = d.epilogue.bias == nullptr ? nullptr : d.epilogue.bias + c;
+      MultiplyEither<MT, NT>(d.a_signed, tiles + i, steps, packed.w, packed.step, bias);
+      int32_t* sums = buffers[turn];
+      turn ^= 1;
+      if (done == nullptr) {
+        StoreSums<0, NT>(sums);
+        StoreSums<1, NT>(sums);
+        if (MT > 1) StoreSums<2, NT>(sums);
+        if (MT > 1) StoreSums<3, NT>(sums);
+      } else {
+        const Column<NT> column(d.epilogue, done_c, end - done_c);
+        const int32_t* before = buffers[turn];
+        StoreSums<0, NT>(sums);
+        StoreRows<0, NT, S>(d, column, done[0], before);
+        StoreSums<1, NT>(sums);
+        StoreRows<1, NT, S>(d, column, done[0], before);
+        if (MT > 1) {
+          StoreSums<2, NT>(sums);
+          StoreRows<0, NT, S>(d, column, done[MT - 1], before + kOne);
+          StoreSums<3, NT>(sums);
+          StoreRows<1, NT, S>(d, column, done[MT - 1], before + kOne);
+        }
+      }
+      done = tiles + i;
+      done_c = c;
     }
   }
-  if (i < count) {
-    StoreRows<0, NT, S>(d, column, tiles[i], last);
-    StoreRows<1, NT, S>(d, column, tiles[i], last);
+  if (done == nullptr) return;
+  const Column<NT> column(d.epilogue, done_c, end - done_c);
+  for (int j = 0; j < MT; ++j) {
+    StoreRows<0, NT, S>(d, column, done[j], buffers[turn ^ 1] + j * kOne);
+    StoreRows<1, NT, S>(d, column, done[j], buffers[turn ^ 1] + j * kOne);
   }
 }
 
 template <Store S>
 void AllColumns(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps) {
-  const int64_t panel_row = steps.taps * steps.steps_per_tap * kStep;
-  for (int64_t c = d.n_begin; c < d.n_end; c += 64) {
-    const int8_t* panel = static_cast<const int8_t*>(d.weight) + c * panel_row;
-    const int64_t n = d.n_end - c < 64 ? d.n_end - c : 64;
-    const int64_t w_step = (n + 15) / 16 * kTileBytes;
-    for (int64_t v = 0; v < n; v += 32) {
-      const int8_t* w = panel + v / 16 * kTileBytes;
-      if (n - v > 16) {
-        RunColumn<2, S>(d, tiles, count, steps, w, w_step, c + v, n - v < 32 ? n - v : 32);
-      } else {
-        RunColumn<1, S>(d, tiles, count, steps, w, w_step, c + v, n - v);
-      }
-    }
-  }
+  const int64_t over = (d.n_end - d.n_begin) % 32;
+  const int64_t narrow = over > 0 && over <= 16 ? d.n_end - over : d.n_end;
+  const int64_t pairs = count / 2 * 2;
+  RunBlocks<2, 2, S>(d, tiles, pairs, steps, d.n_begin, narrow);
+  RunBlocks<1, 2, S>(d, tiles + pairs, count - pairs, steps, d.n_begin, narrow);
+  RunBlocks<2, 1, S>(d, tiles, pairs, steps, narrow, d.n_end);
+  RunBlocks<1, 1, S>(d, tiles + pairs, count - pairs, steps, narrow, d.n_end);
 }
 
 // Pixel p, counting those between runs.

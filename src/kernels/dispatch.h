@@ -27,6 +27,7 @@ enum class Op {
   Dequantize,
   FakeQuantize,
   FlipRows,
+  InterleaveRows,
   Add,
   Mul,
   Lookup,
