@@ -141,8 +141,8 @@ struct FlipRowsArgs {
   int64_t to_stride;
   uint8_t flip;
 };
-// Two rows of pixels as one, to (pixels, 2, channels) = from ^ flip: what lies below each other in an
-// image lies beside each other in memory.
+// Two rows of pixels as one, to (pixels, 2, channels) = from ^ flip: what lies below each other in
+// an image lies beside each other in memory.
 struct InterleaveRowsArgs {
   const uint8_t* upper;
   const uint8_t* lower;
