@@ -45,7 +45,9 @@ MODULES = (
     "transformers",
     "dynamic",
     "efficient",
+    "shuffle",
     "qdq_in_ort",
+    "linear_layers",
     "real_accuracy",
 )
 

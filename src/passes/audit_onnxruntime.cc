@@ -278,13 +278,28 @@ class Rules {
     if (!x) return NotDequantized(0);
     if (auto bad = BadActivation(*x)) return *bad;
     AuditVerdict ignored;
-    const auto y = QuantizedBehind(out, ignored);  // without one, the result is float
+    auto y = QuantizedBehind(out, ignored);  // without one, the result is float
+    // A quantizer is moved across the Reshape behind such a Gemm before Relu and Clip are dropped.
+    if (y && node_.Is("MatMul") && graph_.value(out).type.dims.size() != 2 &&
+        HasClip(out, y->real)) {
+      y.reset();
+    }
     bool quiet = false;
     if (auto bad = BadWeight(*x, weight_axis, y.has_value(), quiet)) return *bad;
     if (auto bad = BadBias(bias, y.has_value(), of)) return *bad;
     if (y && x->dtype != y->dtype)
       return Types(Cat("input is ", NameOf(x->dtype), ", output ", NameOf(y->dtype)));
     return Done(quiet);
+  }
+
+  // Relu or Clip between two values of a chain of single readers.
+  bool HasClip(ValueId from, ValueId to) const {
+    for (ValueId v = from; v != to;) {
+      const Node& n = graph_.node(view_.OnlyReader(v));
+      if (n.Is("Relu") || n.Is("Clip")) return true;
+      v = n.outputs[0];
+    }
+    return false;
   }
 
   // MatMulAddFusion comes before quantizers are looked at: the Add that makes a Gemm of this

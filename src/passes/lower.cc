@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "numerics/rounding.h"
+#include "passes/functions_of_codes.h"
 #include "passes/quantizers.h"
 
 namespace octet {
@@ -22,14 +23,6 @@ bool IsMovement(const Node& n) {
     return n.GetString("mode", "nearest") == "nearest" &&
            n.GetString("coordinate_transformation_mode", "") != "tf_crop_and_resize";
   }
-  return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
-}
-
-bool IsElementwiseUnary(const Node& n) {
-  static constexpr std::array kOps = {"Relu",      "LeakyRelu", "Clip",    "Sigmoid", "HardSigmoid",
-                                      "HardSwish", "Tanh",      "Elu",     "Selu",    "Softplus",
-                                      "Erf",       "Gelu",      "Exp",     "Sqrt",    "Abs",
-                                      "Neg",       "Mish",      "Softsign"};
   return n.domain.empty() && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 
@@ -65,15 +58,6 @@ std::vector<int32_t> BoundCodes(const std::vector<float>& real, const QuantizerI
   return codes;
 }
 
-// What each code stands for, indexed by the byte of the code.
-std::array<float, 256> RealOfCodes(const QuantizerInfo& q) {
-  std::array<float, 256> real{};
-  for (int32_t code = q.qmin(); code <= q.qmax(); ++code) {
-    real[static_cast<uint8_t>(code)] = DequantizeOne(code, q.scale[0], q.zero_point[0]);
-  }
-  return real;
-}
-
 class Lowering {
  public:
   Lowering(Graph& graph, const EvaluateFn& evaluate, const LoweringOptions& options)
@@ -85,6 +69,8 @@ class Lowering {
       const Node& n = graph_.node(id);
       if (n.Is("Conv") || n.Is("Gemm") || n.Is("MatMul")) {
         LowerWeighted(id);
+      } else if (ArgumentOf(graph_, n)) {
+        LowerFunction(id);
       } else if (n.Is("Add")) {
         LowerAdd(id);
       } else if (n.Is("Mul")) {
@@ -93,10 +79,10 @@ class Lowering {
         LowerPool(id);
       } else if (n.Is("Concat")) {
         LowerConcat(id);
+      } else if (n.Is("Split")) {
+        LowerSplit(id);
       } else if (IsMovement(n)) {
         LowerMovement(id);
-      } else if (IsElementwiseUnary(n)) {
-        LowerUnary(id);
       }
     }
     for (NodeId id : graph_.TopologicalOrder()) {
@@ -538,62 +524,18 @@ class Lowering {
     return axes == std::vector<int64_t>{2, 3};
   }
 
-  // A value as a function of the 8-bit codes of another: what it is where the code is i.
-  struct OfCodes {
-    ValueId base = kNoValue;
-    std::array<float, 256> real{};
-  };
-
-  // Everything `v` is a function of: the codes it is dequantized from, those a table made them of,
-  // and the same of a function's argument.
-  std::vector<OfCodes> FunctionsOfCodes(ValueId v) const {
-    std::vector<OfCodes> found;
-    if (const auto x = DequantizerOf(graph_, v)) {
-      if (!x->is_activation() || graph_.ConstantOf(x->codes) != nullptr) return found;
-      found.push_back({x->codes, RealOfCodes(*x)});
-      const NodeId producer = graph_.value(x->codes).producer;
-      const bool table = producer != kNoNode && graph_.node(producer).Is("QLookup", "octet");
-      if (!table || options_.keep_codes) return found;
-      const Node& lookup = graph_.node(producer);
-      const auto entries = graph_.ConstantOf(lookup.inputs[1])->data<uint8_t>();
-      OfCodes inner{lookup.inputs[0], {}};
-      for (size_t i = 0; i < 256; ++i) inner.real[i] = found[0].real[entries[i]];
-      found.push_back(inner);
-      return found;
-    }
-    const NodeId producer = graph_.value(v).producer;
-    if (producer == kNoNode || !IsElementwiseUnary(graph_.node(producer))) return found;
-    for (OfCodes& f : FunctionsOfCodes(graph_.node(producer).inputs[0])) {
-      if (const auto real = Apply(graph_.node(producer), f.real)) found.push_back({f.base, *real});
-    }
-    return found;
-  }
-
-  // An elementwise function of one input and constants at 256 arguments, or nothing where one of
-  // the others is computed.
-  std::optional<std::array<float, 256>> Apply(const Node& n,
-                                              const std::array<float, 256>& at) const {
-    std::vector<const Tensor*> inputs(n.inputs.size(), nullptr);
-    for (size_t i = 1; i < n.inputs.size(); ++i) {
-      inputs[i] = graph_.ConstantOf(n.inputs[i]);
-      if (inputs[i] == nullptr && n.inputs[i] != kNoValue) return std::nullopt;
-    }
-    const Tensor argument = Tensor::Of<float>(Shape{256}, at);
-    inputs[0] = &argument;
-    const auto result = evaluate_(graph_, n, inputs);
-    std::array<float, 256> real{};
-    std::copy_n(result[0].data<float>().begin(), 256, real.begin());
-    return real;
+  std::vector<FunctionOfCodes> Functions(ValueId v) const {
+    return FunctionsOfCodes(graph_, evaluate_, v, !options_.keep_codes);
   }
 
   // x Sigmoid(x), x HardSigmoid(x), ...: both operands are functions of the same codes, so the
   // product is a table, whatever quantizers stand between.
   bool LowerProductOfOne(NodeId id, const QuantizerInfo& y, const Bounds& bounds) {
     const Node n = graph_.node(id);
-    for (const OfCodes& a : FunctionsOfCodes(n.inputs[0])) {
-      for (const OfCodes& b : FunctionsOfCodes(n.inputs[1])) {
+    for (const FunctionOfCodes& a : Functions(n.inputs[0])) {
+      for (const FunctionOfCodes& b : Functions(n.inputs[1])) {
         if (a.base != b.base) continue;
-        std::array<float, 256> real{};
+        RealByCode real{};
         for (size_t i = 0; i < 256; ++i) {
           const float v = a.real[i] * b.real[i];
           real[i] = std::min(std::max(v, bounds.lo[0]), bounds.hi[0]);
@@ -660,8 +602,8 @@ class Lowering {
                                      graph_.value(to.codes).type));
   }
 
-  ValueId AddLookup(const QuantizerInfo& x, const QuantizerInfo& y,
-                    const std::array<float, 256>& real, ValueId out) {
+  ValueId AddLookup(const QuantizerInfo& x, const QuantizerInfo& y, const RealByCode& real,
+                    ValueId out) {
     Tensor table(DType::kUint8, Shape{256});
     auto d = table.mutable_data<uint8_t>();
     for (size_t i = 0; i < 256; ++i) {
@@ -724,9 +666,10 @@ class Lowering {
     ++report_.lowered;
   }
 
-  void LowerUnary(NodeId id) {
+  void LowerFunction(NodeId id) {
     const Node n = graph_.node(id);
-    const auto x = DequantizerOf(graph_, n.inputs[0]);
+    const size_t argument = *ArgumentOf(graph_, n);
+    const auto x = DequantizerOf(graph_, n.inputs[argument]);
     if (!x || !x->is_activation()) return;
     const auto y = QuantizerBehind(n.outputs[0]);
     if (!y) {
@@ -735,11 +678,62 @@ class Lowering {
       if (use != kNoNode && graph_.node(use).Is("Mul")) return;
       return Keep(id, "its output is not quantized");
     }
-    const auto real = Apply(n, RealOfCodes(*x));
+    const auto real = Apply(graph_, evaluate_, n, argument, RealOfCodes(*x));
     if (!real) return Keep(id, "it has a computed parameter");
     graph_.RemoveNode(y->node);
     graph_.RemoveNode(id);
-    AddLookup(*x, *y, *real, y->codes);
+    if (x->dtype == y->dtype && GivesCodesBack(*real, *y) && !graph_.IsOutput(y->codes) &&
+        !options_.keep_codes) {
+      graph_.ReplaceUses(y->codes, x->codes);
+    } else {
+      AddLookup(*x, *y, *real, y->codes);
+    }
+    ++report_.lowered;
+  }
+
+  // Codes are split as they are; a part on another grid goes through a table, and one that nobody
+  // quantizes is dequantized behind the Split.
+  void LowerSplit(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto x = DequantizerOf(graph_, n.inputs[0]);
+    if (!x || !x->is_activation()) return;
+    if (std::none_of(n.outputs.begin(), n.outputs.end(),
+                     [&](ValueId v) { return v != kNoValue && QuantizerBehind(v).has_value(); })) {
+      return Keep(id, "none of its outputs is quantized");
+    }
+    const Node dequantizer = graph_.node(x->node);
+    graph_.RemoveNode(id);
+    auto inputs = n.inputs;
+    inputs[0] = x->codes;
+    std::vector<ValueId> parts;
+    for (ValueId v : n.outputs) {
+      if (v == kNoValue) {
+        parts.push_back(kNoValue);
+        continue;
+      }
+      const auto y = QuantizerBehind(v);
+      ValueType type = graph_.value(v).type;
+      type.dtype = x->dtype;
+      if (y && x->SameGrid(*y)) {
+        graph_.RemoveNode(y->node);
+        parts.push_back(y->codes);
+        continue;
+      }
+      QuantizerInfo from = *x;
+      from.codes = graph_.AddValue(graph_.value(v).name + "_codes", type);
+      parts.push_back(from.codes);
+      if (y) {
+        graph_.RemoveNode(y->node);
+        AddLookup(from, *y, RealOfCodes(from), y->codes);
+      } else {
+        auto read = dequantizer.inputs;
+        read[0] = from.codes;
+        graph_.AddOp("DequantizeLinear", std::move(read), {v}, dequantizer.attributes,
+                     graph_.value(v).name + "_DequantizeLinear");
+      }
+    }
+    graph_.AddOp("Split", std::move(inputs), std::move(parts), n.attributes, n.name);
+    RemoveUnread(n.inputs[0]);
     ++report_.lowered;
   }
 

@@ -25,8 +25,10 @@
 //                 x_zero_point, y_zero_point, ratio: kernels::PoolProblem
 //   octet.QLookup inputs x, table uint8[256] (indexed by the byte of the code): kernels::Lookup
 //
-// MaxPool, Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Concat, Slice, nearest Resize run on
-// codes as they are; a ReduceMean over both axes of images is a QGlobalAveragePool.
+// MaxPool, Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Concat, Split, Slice, nearest Resize
+// run on codes as they are; a ReduceMean over both axes of images is a QGlobalAveragePool.
+// Functions of one tensor, sums and products with a number among them, are a QLookup, or nothing at
+// all where the quantizer behind gives every code back.
 #pragma once
 
 #include <string>

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "graph/graph_builder.h"
+#include "numerics/rounding.h"
 #include "passes/place_quantizers.h"
 #include "passes/quantizers.h"
 
@@ -243,6 +244,144 @@ TEST(Lower, PerChannelBoundsBecomeCodes) {
   EXPECT_THAT(g.ConstantOf(conv.inputs[4])->data<int32_t>(), ElementsAre(10));
   EXPECT_THAT(g.ConstantOf(conv.inputs[5])->data<int32_t>(),
               ElementsAre(18, 255));  // 2 / 0.25 + 10, saturated
+}
+
+// A quantizer and its DequantizeLinear behind `v`.
+ValueId Requantize(Graph& g, ValueId v, float scale, uint8_t zero_point) {
+  const std::string name = g.value(v).name;
+  const ValueType type = g.value(v).type;
+  ValueType code_type = type;
+  code_type.dtype = DType::kUint8;
+  const ValueId s = g.AddConstant(name + "_s", Tensor::Scalar(scale));
+  const ValueId z = g.AddConstant(name + "_z", Tensor::Scalar(zero_point));
+  const ValueId codes = g.AddValue(name + "_quantized", code_type);
+  const ValueId real = g.AddValue(name + "_real", type);
+  g.AddOp("QuantizeLinear", {v, s, z}, {codes}, {}, name + "_q");
+  g.AddOp("DequantizeLinear", {codes, s, z}, {real}, {}, name + "_dq");
+  return real;
+}
+
+// The operators of arithmetic with numbers.
+EvaluateFn Arithmetic() {
+  return [](const Graph&, const Node& n, std::span<const Tensor* const> inputs) {
+    const bool number_first = inputs[0]->elements() == 1;
+    const float c = inputs[number_first ? 0 : 1]->data<float>()[0];
+    const auto x = inputs[number_first ? 1 : 0]->data<float>();
+    Tensor y(DType::kFloat32, Shape{256});
+    for (size_t i = 0; i < x.size(); ++i) {
+      const float a = number_first ? c : x[i], b = number_first ? x[i] : c;
+      y.mutable_data<float>()[i] =
+          n.op == "Mul" ? a * b : (n.op == "Add" ? a + b : (n.op == "Sub" ? a - b : a / b));
+    }
+    std::vector<Tensor> result;
+    result.push_back(std::move(y));
+    return result;
+  };
+}
+
+struct WithNumber {
+  const char* op;
+  float number;
+  bool first;
+  float scale;  // of the quantizer behind, zero point 10; before: 0.25, 10
+  bool codes_stay;
+};
+
+// x * 2 on a grid twice as wide has the codes of x. Everything else with a number is a table, and
+// the table is the operator, code by code.
+TEST(Lower, ArithmeticWithANumberIsATableOrNothing) {
+  for (const WithNumber& t : {WithNumber{"Mul", 2.0F, false, 0.5F, true},
+                              {"Mul", 0.3F, true, 0.075F, true},
+                              {"Div", 4.0F, false, 0.0625F, true},
+                              {"Add", 0.0F, true, 0.25F, true},
+                              {"Mul", 2.0F, true, 0.25F, false},
+                              {"Mul", -1.0F, true, 0.25F, false},
+                              {"Add", 1.0F, false, 0.25F, false},
+                              {"Sub", 3.0F, true, 0.25F, false},
+                              {"Div", 3.0F, true, 0.25F, false}}) {
+    for (const Shape& shape : {Shape{}, Shape{1}, Shape{1, 1, 1}}) {
+      SCOPED_TRACE(std::string(t.op) + shape.ToString());
+      GraphBuilder b;
+      Graph& g = b.graph();
+      const ValueId x = Requantize(g, b.Input("x", {2, 3, 4}), 0.25F, 10);
+      const ValueId c = g.AddConstant("c", Tensor::Of<float>(shape, {t.number}));
+      const ValueId y = b.Op(t.op, "y", t.first ? std::vector{c, x} : std::vector{x, c}, {2, 3, 4});
+      b.Output(b.Like("Softmax", "out", Requantize(g, y, t.scale, 10)));
+      EXPECT_TRUE(Lower(g, Arithmetic()).kept.empty());
+      g.Verify("after lower");
+      const auto ops = Ops(g);
+      EXPECT_EQ(ops.count(t.op), 0U);
+      EXPECT_EQ(ops.count("QLookup"), t.codes_stay ? 0U : 1U);
+      EXPECT_EQ(ops.at("DequantizeLinear"), 1);
+      if (t.codes_stay) continue;
+      const auto table = g.ConstantOf(g.Find("y_quantized_table"))->data<uint8_t>();
+      for (int32_t code = 0; code < 256; ++code) {
+        const float real = static_cast<float>(code - 10) * 0.25F;
+        const float v = std::string(t.op) == "Mul"   ? real * t.number
+                        : std::string(t.op) == "Add" ? real + t.number
+                        : std::string(t.op) == "Sub" ? t.number - real
+                                                     : t.number / real;
+        EXPECT_EQ(table[static_cast<size_t>(code)], QuantizeOne(v, t.scale, 10, 0, 255)) << code;
+      }
+    }
+  }
+}
+
+// More than one number is no function of one code; nor is what a number's shape makes larger.
+TEST(Lower, LeavesArithmeticWithSeveralNumbers) {
+  for (const Shape& shape : {Shape{4}, Shape{1, 1, 1, 1}}) {
+    GraphBuilder b;
+    Graph& g = b.graph();
+    const ValueId x = Requantize(g, b.Input("x", {2, 3, 4}), 0.25F, 10);
+    const Shape out = shape.rank() == 4 ? Shape{1, 2, 3, 4} : Shape{2, 3, 4};
+    const ValueId y = b.Op("Mul", "y", {x, b.Noise("c", shape)}, out);
+    b.Output(b.Like("Softmax", "out", Requantize(g, y, 0.5F, 10)));
+    Lower(g, Arithmetic());
+    EXPECT_EQ(Ops(g).at("Mul"), 1);
+  }
+}
+
+TEST(Lower, SplitMovesCodes) {
+  GraphBuilder b;
+  Graph& g = b.graph();
+  const ValueId x = Requantize(g, b.Input("x", {2, 6}), 0.25F, 10);
+  std::vector<ValueId> parts;
+  for (const char* name : {"same", "other", "real"})
+    parts.push_back(g.AddValue(name, ValueType::Of(DType::kFloat32, Shape{2, 2})));
+  const ValueId sizes = g.AddConstant("sizes", Tensor::Of<int64_t>(Shape{3}, {2, 2, 2}));
+  g.AddOp("Split", {x, sizes}, parts, {{"axis", int64_t{1}}}, "split");
+  b.Output(b.Like("Softmax", "a", Requantize(g, parts[0], 0.25F, 10)));
+  b.Output(b.Like("Softmax", "b", Requantize(g, parts[1], 0.5F, 10)));
+  b.Output(b.Like("Softmax", "c", parts[2]));
+  EXPECT_TRUE(Lower(g, Arithmetic()).kept.empty());
+  g.Verify("after lower");
+  const Node& split = g.node(g.FindNode("split"));
+  EXPECT_EQ(g.value(split.inputs[0]).name, "x_quantized");
+  EXPECT_EQ(split.inputs.size(), 2U);
+  EXPECT_EQ(split.GetInt("axis", 0), 1);
+  EXPECT_EQ(g.value(split.outputs[0]).name, "same_quantized");
+  EXPECT_EQ(g.node(g.value(g.Find("other_quantized")).producer).op, "QLookup");
+  const auto real = DequantizerOf(g, g.Find("real"));
+  ASSERT_TRUE(real);
+  EXPECT_EQ(real->codes, split.outputs[2]);
+  EXPECT_THAT(real->scale, ElementsAre(0.25F));
+  EXPECT_THAT(real->zero_point, ElementsAre(10));
+  const auto ops = Ops(g);
+  EXPECT_EQ(ops.at("QuantizeLinear"), 1);
+  EXPECT_EQ(ops.at("DequantizeLinear"), 3);
+}
+
+TEST(Lower, LeavesASplitWhoseReadersAreFloat) {
+  GraphBuilder b;
+  Graph& g = b.graph();
+  const ValueId x = Requantize(g, b.Input("x", {2, 6}), 0.25F, 10);
+  const ValueId a = g.AddValue("a", ValueType::Of(DType::kFloat32, Shape{2, 3}));
+  const ValueId c = g.AddValue("c", ValueType::Of(DType::kFloat32, Shape{2, 3}));
+  g.AddOp("Split", {x}, {a, c}, {{"axis", int64_t{1}}}, "split");
+  b.Output(b.Add("sum", a, c));
+  const auto report = Lower(g, Arithmetic());
+  ASSERT_FALSE(report.kept.empty());
+  EXPECT_EQ(report.kept[0].node, "split");
 }
 
 }  // namespace

@@ -237,8 +237,24 @@ class Planner {
            (IsFloatConstant(graph_, n.inputs[0]) != IsFloatConstant(graph_, n.inputs[1]));
   }
 
+  // The operand of Add, Sub, Mul or Div with one number.
+  ValueId OperandBesideNumber(const Node& n) const {
+    if (!OneOf(n, std::array{"Add", "Sub", "Mul", "Div"})) return kNoValue;
+    for (const size_t side : {0U, 1U}) {
+      const ValueType& type = graph_.value(n.inputs[side]).type;
+      if (!IsFloatConstant(graph_, n.inputs[1 - side]) || !IsFloatValue(n.inputs[side])) continue;
+      const Tensor& number = *graph_.ConstantOf(n.inputs[1 - side]);
+      if (number.elements() == 1 && type.has_rank &&
+          number.shape().rank() <= static_cast<int>(type.dims.size())) {
+        return n.inputs[side];
+      }
+    }
+    return kNoValue;
+  }
+
   void PullBack(NodeId id) {
     const Node& n = graph_.node(id);
+    if (n.Is("Split")) return PullThroughSplit(id);
     if (n.outputs.empty() || !readers_.contains(n.outputs[0]) || options_.excluded.contains(n.name))
       return;
     if (IsMovement(n)) {
@@ -270,7 +286,32 @@ class Planner {
       PullThroughActivation(n);
     } else if (IsActivationFunction(n, options_.target)) {
       Mark(n.inputs[0], id);
+    } else if (const ValueId x = OperandBesideNumber(n);
+               x != kNoValue && options_.target == Target::kOctet && ComesFromCodes(x)) {
+      Mark(x, id);  // a table, or a scale
     }
+  }
+
+  // Whether INT8 operators make `v`, or could: not what float chains such as GELU end with.
+  bool ComesFromCodes(ValueId v) const {
+    if (readers_.contains(v)) return true;
+    const NodeId p = graph_.value(v).producer;
+    if (p == kNoNode) return false;
+    const Node& n = graph_.node(p);
+    return IsCompute(p) || IsBiasOfLayer(n) || IsPlainAdd(n) || FusesIntoProducer(n) ||
+           OneOf(n, std::array{"MaxPool", "AveragePool", "GlobalAveragePool"});
+  }
+
+  // Codes are only moved; where a part is wanted in float, the whole is left so.
+  void PullThroughSplit(NodeId id) {
+    const Node& n = graph_.node(id);
+    if (options_.excluded.contains(n.name) || !IsFloatValue(n.inputs[0]) ||
+        !std::all_of(n.outputs.begin(), n.outputs.end(),
+                     [&](ValueId v) { return v != kNoValue && readers_.contains(v); })) {
+      return;
+    }
+    Mark(n.inputs[0], id);
+    for (ValueId v : n.outputs) Union(n.inputs[0], v);
   }
 
   // Add -> Relu -> [Q]: no quantizer between, but the Add's own inputs get theirs.

@@ -111,6 +111,67 @@ TEST(InsertQuantizers, WeightsBiasesAndActivations) {
   EXPECT_THAT(g.ConstantOf(qb->codes)->data<int32_t>(), ElementsAre(6, -20));
 }
 
+// A channel split whose parts are all quantized shares one grid with them; one whose part is read
+// in float stays float.
+TEST(PlanQuantizers, SplitSharesOneGridWhereAllPartsAreQuantized) {
+  for (const bool all : {true, false}) {
+    GraphBuilder b;
+    Graph& g = b.graph();
+    const ValueId x = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1);
+    const ValueType half = ValueType::Of(DType::kFloat32, Shape{1, 2, 4, 4});
+    const ValueId left = g.AddValue("left", half), right = g.AddValue("right", half);
+    g.AddOp("Split", {x}, {left, right}, {{"axis", int64_t{1}}}, "split");
+    b.Output(b.Conv("b", left, 2, 1));
+    b.Output(all ? b.Conv("c", right, 2, 1) : b.Like("Erf", "c", right));
+    const auto plan = PlanQuantizers(g, {});
+    std::map<std::string, int> grid;
+    for (const auto& a : plan.activations) grid[g.value(a.value).name] = a.grid;
+    EXPECT_EQ(grid.count("a"), all ? 1U : 0U);
+    EXPECT_EQ(grid.count("right"), all ? 1U : 0U);
+    if (!all) continue;
+    EXPECT_EQ(grid.at("a"), grid.at("left"));
+    EXPECT_EQ(grid.at("a"), grid.at("right"));
+  }
+}
+
+// Octet multiplies codes by a number for nothing, and adds one with a table.
+TEST(PlanQuantizers, ArithmeticWithANumberLiesBetweenCodesForOctet) {
+  for (const Target target : {Target::kOctet, Target::kOnnxRuntime}) {
+    for (const char* op : {"Mul", "Add", "Sub", "Div"}) {
+      GraphBuilder b;
+      const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1);
+      const ValueId y = b.Op(op, "y", {a, b.Constant("two", {}, {2})}, {1, 4, 4, 4});
+      b.Output(b.Conv("b", y, 2, 1));
+      PlacementOptions options;
+      options.target = target;
+      const auto names = Quantized(b.graph(), PlanQuantizers(b.graph(), options));
+      if (target == Target::kOctet) {
+        EXPECT_THAT(names, UnorderedElementsAre("x", "a", "y")) << op;
+      } else {
+        EXPECT_THAT(names, UnorderedElementsAre("x", "y")) << op;
+      }
+    }
+  }
+}
+
+// GELU as exporters write it ends with a product with 0.5: a float chain that is fused, and not
+// taken apart by quantizers.
+TEST(PlanQuantizers, ArithmeticWithANumberBehindFloatStaysFloat) {
+  GraphBuilder b;
+  const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1);
+  const Shape shape{1, 4, 4, 4};
+  const ValueId scaled = b.Op("Div", "scaled", {a, b.Constant("root", {}, {1.5F})}, shape);
+  const ValueId one =
+      b.Op("Add", "one", {b.Like("Erf", "erf", scaled), b.Constant("c", {}, {1})}, shape);
+  const ValueId product = b.Op("Mul", "product", {a, one}, shape);
+  const ValueId half = b.Op("Mul", "half", {product, b.Constant("d", {}, {0.5F})}, shape);
+  b.Output(b.Conv("b", half, 2, 1));
+  PlacementOptions options;
+  options.target = Target::kOctet;
+  EXPECT_THAT(Quantized(b.graph(), PlanQuantizers(b.graph(), options)),
+              UnorderedElementsAre("x", "half"));
+}
+
 // Linear layers as exporters write them: MatMul, then Add with the bias first. x -> fc1 -> act ->
 // fc2
 // -> Softmax, `rank` dimensions, biases of shape [N] or [1,N].
