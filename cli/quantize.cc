@@ -43,6 +43,7 @@ Json ToJson(const QuantizeResult& r) {
                       {"op", l.op},
                       {"format", l.format},
                       {"multiplier", l.multiplier},
+                      {"result_scale", l.result_scale},
                       {"weight_scale_min", l.weight_scale_min},
                       {"weight_scale_max", l.weight_scale_max},
                       {"dead_channels", l.dead_channels},
@@ -233,12 +234,14 @@ Command AddQuantize(CLI::App& root, Common& common) {
       "  octet quantize resnet.onnx --data calib.npy --target tensorrt -o resnet_trt.onnx\n"
       "  octet quantize model.onnx --data photos/ --recipe my.yaml --save-stage smooth=smooth.onnx "
       "-o out.onnx\n"
+      "  octet quantize model.onnx --data photos/ --target octet --set "
+      "activation_format+weight_format=e3m4:bias=int --set multiplier=hw:d=3 -o approx.onnx\n"
       "Recipes: default, fast (no smoothing, analytic bias correction), naive (per-tensor "
       "minmax),\n"
       "or a YAML file; --print-recipe shows the effective one.");
   struct Args {
     std::string model, output, recipe = "default", target, statistics;
-    std::vector<std::string> stages;
+    std::vector<std::string> stages, settings;
     DataOptions data;
     bool print_recipe = false, all = false, views = false;
   };
@@ -247,6 +250,9 @@ Command AddQuantize(CLI::App& root, Common& common) {
   auto* output = app->add_option("-o,--output", a->output, "ONNX file to write");
   app->add_option("--recipe", a->recipe, "Preset or YAML file");
   app->add_option("--target", a->target, "octet, onnxruntime or tensorrt; overrides the recipe's");
+  app->add_option("--set", a->settings,
+                  "KEY=VALUE of the recipe; KEY+KEY=VALUE, layers.GLOB.KEY=VALUE; repeatable")
+      ->allow_extra_args(false);
   app->add_option("--stats", a->statistics,
                   "Statistics of octet calibrate instead of running the data");
   app->add_option("--save-stage", a->stages,
@@ -260,8 +266,9 @@ Command AddQuantize(CLI::App& root, Common& common) {
   AddNoiseOption(app, a->data);
   return {
       app, [=, &common] {
-        Recipe recipe = Recipe::Load(a->recipe);
-        if (!a->target.empty()) recipe.target = a->target;
+        std::vector<std::string> settings = a->settings;
+        if (!a->target.empty()) settings.push_back("target=" + a->target);
+        const Recipe recipe = WithSettings(Recipe::Load(a->recipe), settings);
         recipe.Check();
         if (print->count() > 0) {
           fmt::print("{}", recipe.ToYaml());

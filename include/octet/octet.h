@@ -64,6 +64,12 @@ struct QuantizeOptions : RunOptions {
   QuantizeViews* views = nullptr;  // not null: filled with the activations, for reports
 };
 
+// A recipe with keys replaced: "multiplier=hw:d=3", several at once
+// ("activation_format+weight_format=e3m4:bias=int"), or for some layers
+// ("layers.conv_*.alpha=0.5"). Throws kInvalidArgument for what is no key or value, and for
+// combinations that make no sense, saying why.
+[[nodiscard]] Recipe WithSettings(const Recipe& recipe, const std::vector<std::string>& settings);
+
 [[nodiscard]] InspectResult Inspect(const Model& model);
 
 // Statistics of the float model's values, into a mergeable file.

@@ -189,5 +189,62 @@ class Layers(unittest.TestCase):
         self.assertEqual(run("verify", model, *self.DATA, "--dump", folder).code, USAGE)
 
 
+class OneCommand(unittest.TestCase):
+    """Formats and operators set together on the command line: octet quantize --set."""
+
+    BOTH = "activation_format+weight_format"
+
+    def quantize(self, *settings, target="octet"):
+        data = ("--data", DATA, *PRESET, "--samples", 2)
+        flags = [flag for text in settings for flag in ("--set", text)]
+        out = fresh_folder("set") / "q.onnx"
+        return run(
+            "quantize", MODEL, *data, "--recipe", "naive", "--target", target, *flags, "-o", out, "--json"
+        )
+
+    def test_formats_and_multiplier(self):
+        result = self.quantize(
+            f"{self.BOTH}=e3m4:bias=int", "multiplier=hw:d=3", "layers.logits.multiplier=exact"
+        )
+        self.assertEqual(result.code, 0, result.err)
+        layers = {layer["node"]: layer for layer in result.json["layers"]}
+        self.assertEqual({layer["format"] for layer in layers.values()}, {"e3m4:bias=int"})
+        self.assertEqual(layers["logits"]["multiplier"], "exact")
+        self.assertEqual(layers["stem.conv"]["multiplier"], "hw:d=3")
+
+    def test_nonsense_is_refused_with_the_reason(self):
+        for settings, target, word in (
+            (("multiplier=hw:d=3",), "octet", "codes of float formats"),
+            ((f"{self.BOTH}=e3m4", "multiplier=hw:d=3"), "octet", "biases must be integers"),
+            (
+                ("activation_format=e4m3:bias=int", "weight_format=e3m4:bias=int", "multiplier=v9"),
+                "octet",
+                "same exponent and mantissa bits",
+            ),
+            ((f"{self.BOTH}=e4m3fn", "multiplier=v9:d=3"), "octet", "no NaN and infinity"),
+            ((f"{self.BOTH}=e3m4",), "onnxruntime", "run with target octet"),
+            (("multiplier=table:t.npy,x=e4m3,w=e4m3",), "octet", "the table is of e4m3 by e4m3"),
+            (("weight_format=uint8",), "octet", "signed format"),
+            (("fold=true",), "octet", "not a recipe key"),
+            (("multiplier",), "octet", "has no value"),
+            (("alpha=0.5", "alpha=0.6"), "octet", "sets a key again"),
+            (("layers.stem=1",), "octet", "incomplete"),
+        ):
+            result = self.quantize(*settings, target=target)
+            self.assertEqual(result.code, USAGE, settings)
+            self.assertIn(word, result.err, settings)
+
+    def test_the_rest_of_the_recipe_stays(self):
+        recipe = fresh_folder("set_recipe") / "r.yaml"
+        recipe.write_text("{preset: fast, estimator: mse, layers: [{match: 'a*', skip: true}]}")
+        printed = succeed(
+            "quantize", MODEL, "--recipe", recipe, "--print-recipe", "--set", "alpha = 0.5",
+            "--set", "layers.it's.alpha=0.25",
+        ).out
+        for line in ("estimator: mse", "alpha: 0.5", "smooth: off", "  - match: a*"):
+            self.assertIn(line + "\n", printed)
+        self.assertIn("it", printed.split("match: a*")[1])
+
+
 if __name__ == "__main__":
     unittest.main()
