@@ -23,14 +23,15 @@ data:
 analyze: 2
 bench: 0.02
 base: naive
-points: [{{layers.nowhere.skip: true}}]
+points: [{{layers.nowhere.skip: true, bias_correction: none}}]
+cost: {{estimator: {{minmax: 1, mse: 2, entropy: 3}}}}
 blocks:
   - name: ranges
-    grid: {{estimator: [minmax, mse, entropy], weight_granularity: [tensor, channel]}}
+    grid: {{estimator: [minmax, mse, entropy], weight_granularity: [tensor, channel], bias_correction: none}}
   - name: alpha
     base: {{smooth: on}}
-    grid: {{alpha: [0.2, 0.5, 0.8]}}
-  - points: [{{preset: default}}]
+    grid: {{alpha: [0.2, 0.5, 0.8], bias_correction: none}}
+  - points: [{{preset: default, bias_correction: none}}]
 """
 
 # Runs in the page before anything of it: what goes wrong is kept.
@@ -49,15 +50,25 @@ const column = (table, title) => {
   heads[at].click();
   return [...table.querySelectorAll("tbody tr")].map((r) => r.cells[at].firstChild.textContent);
 };
+const headings = () => [...document.querySelectorAll("h2")].map((h) => h.textContent);
 const seen = {
   state: document.documentElement.dataset.state,
   title: document.title,
   width: innerWidth, content: document.documentElement.scrollWidth,
   background: getComputedStyle(document.body).backgroundColor,
-  sections: [...document.querySelectorAll("h2")].map((h) => h.textContent),
+  sections: headings(),
 };
+const costs = () => [...document.querySelectorAll("select")]
+  .find((s) => [...s.options].some((o) => o.value === "cost"));
+for (const cost of costs() ? ["cost", "latency_s"] : []) {
+  costs().value = cost;
+  costs().dispatchEvent(new Event("change"));
+  seen[cost] = headings();
+}
 const points = document.querySelector("#points table");
 if (points) {
+  seen.columns = [...points.querySelectorAll("thead button")].map((b) => b.textContent);
+  seen.common = document.querySelector("#common").textContent;
   seen.up = column(points, "KL to float");
   seen.down = column(points, "KL to float");
   const rows = [...points.querySelectorAll("tbody tr.done")];
@@ -195,6 +206,16 @@ class Report(unittest.TestCase):
             falling = [float(text) for text in seen["down"] if text != "–"]
             self.assertEqual(falling, sorted(figures, reverse=True))
             self.assertEqual(seen["filtered"], 2)
+            self.assertEqual(seen["common"], "In all points: bias_correction = none")
+            self.assertNotIn("bias_correction", seen["columns"])
+            self.assertEqual(seen["columns"][0], "Point")
+            self.assertIn("Top-1 against cost", seen["cost"])
+            self.assertIn("Top-1 against latency", seen["latency_s"])
+            self.assertIn("Cost", seen["columns"])
+            if width > 600:  # figures before settings
+                place = seen["columns"].index
+                self.assertLess(place("KL to float"), place("estimator"))
+                self.assertLess(place("Latency"), place("weight_granularity"))
             self.assertTrue(seen["detail"].startswith("Point: "))
             self.assertGreater(len(seen["sqnr"]), 10)
         self.assertEqual(len(backgrounds), 2, "light and dark look different")

@@ -67,7 +67,11 @@ const marks = {
       context.lineTo(x, bottom);
       context.stroke();
       const width = context.measureText(mark.text).width;
-      context.fillText(mark.text, Math.min(Math.max(x + 4, left), right - width), top + mark.row * 13 + 10);
+      const at = Math.min(Math.max(x + 4, left), right - width - 4), line = top + mark.row * 16;
+      context.fillStyle = css("--card");
+      context.fillRect(at - 2, line + 1, width + 4, 13);
+      context.fillStyle = mark.color;
+      context.fillText(mark.text, at, line + 11);
     }
     if (options.level && Number.isFinite(options.level.value)) {
       const flat = chart.options.indexAxis === "y";
@@ -94,7 +98,7 @@ function axis(title, extra = {}) {
   return {
     title: { display: Boolean(title), text: title },
     grid: { color: css("--line"), borderColor: css("--line"), drawTicks: false },
-    ticks: { padding: 6, maxRotation: 45, ...(extra.ticks || {}) },
+    ticks: { padding: 6, maxRotation: 45, includeBounds: false, ...(extra.ticks || {}) },
     ...Object.fromEntries(Object.entries(extra).filter(([key]) => key !== "ticks")),
   };
 }

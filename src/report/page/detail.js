@@ -39,7 +39,7 @@ function layerBars(rows, sets, title) {
       },
     },
   });
-  return chart("bar", 80 + rows.length * (sets.length > 1 ? 20 : 16), { label: title, make });
+  return chart("bar", 80 + rows.length * 20, { label: title, make });
 }
 
 function layersSection(point) {
@@ -91,7 +91,7 @@ function magnitudes(before, after) {
       })),
     },
     options: {
-      scales: { x: { ...axis("Channel"), grid: { display: false } }, y: axis("max |x|") },
+      scales: { x: { ...axis("Channel", { ticks: { maxRotation: 0 } }), grid: { display: false } }, y: axis("max |x|") },
       plugins: { legend: { display: sets.length > 1 } },
     },
   });
@@ -131,7 +131,9 @@ function activationsSection(point) {
   const names = Object.keys((before || after)).sort((a, b) => orderOf(point, a) - orderOf(point, b));
   if (!names.includes(chosen.value)) {
     const outlier = (v) => Math.max(...v.absmax) / (median(v.absmax) || 1e-30);
-    const live = names.filter((n) => (before || after)[n].absmax.length > 1);
+    const spread = names.filter((n) => (before || after)[n].absmax.length > 1);
+    const gridded = spread.filter((n) => point.ranges[n]);
+    const live = gridded.length > 0 ? gridded : spread;
     chosen.value = live.sort((a, b) => outlier((before || after)[b]) - outlier((before || after)[a]))[0] || names[0];
     names.sort((a, b) => orderOf(point, a) - orderOf(point, b));
   }
@@ -148,8 +150,8 @@ function activationsSection(point) {
         (v) => { chosen.log = v === "log"; pick(point); })),
     magnitudes(one, two),
     two && one ? el("div", { class: "two" }, histogram("Before smoothing", one, null, 0),
-      histogram("After smoothing, with the range chosen", two, range, 1))
-      : histogram("Values, with the range chosen", one || two, range, 0));
+      histogram(range ? "After smoothing, with the range chosen" : "After smoothing", two, range, 1))
+      : histogram(range ? "Values, with the range chosen" : "Values", one || two, range, 0));
 }
 
 function median(list) {

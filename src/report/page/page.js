@@ -18,6 +18,16 @@ const ofModel = () => done.filter((p) => p.model === view.model);
 // What a key is in a point that does not set it: as its recipe has it.
 const setting = (p, key) => p.settings[key] ?? p.recipe_values[key] ?? "–";
 const distinct = (list) => [...new Set(list)];
+// Keys that every point sets alike: said once, above the table.
+const common = quantized.length < 2 ? [] : keys.filter((key) =>
+  distinct(quantized.map((p) => p.settings[key])).length === 1);
+// Keys that are set alike in every point share a column: [[key, ...], ...].
+const keyGroups = keys.filter((key) => !common.includes(key)).reduce((groups, key) => {
+  const same = groups.find(([first]) => quantized.every((p) => p.settings[first] === p.settings[key]));
+  if (same) same.push(key);
+  else groups.push([key]);
+  return groups;
+}, []);
 const natural = (a, b) => String(a).localeCompare(String(b), "en", { numeric: true });
 
 function better(metric, a, b) {
@@ -37,12 +47,13 @@ function best(list, metric) {
   return first;
 }
 
-// Values alone where they speak for themselves: "channel, mse, alpha=0.5".
+// Values alone where they speak for themselves, once where two keys share one, and without what all
+// points have: "e3m4, channel, mse, alpha=0.5".
 function shortLabel(p) {
-  const parts = Object.entries(p.settings).map(([key, v]) =>
+  const parts = Object.entries(p.settings).filter(([key]) => !common.includes(key)).map(([key, v]) =>
     (v === "" || !Number.isNaN(Number(v)) || ["true", "false", "on", "off", "auto", "none"].includes(v)
       ? `${key}=${v}` : v));
-  return parts.join(", ") || p.label;
+  return distinct(parts).join(", ") || p.label;
 }
 
 // The span of intervals and of the float model's figure, with some air.
@@ -98,25 +109,25 @@ function pointsSection() {
   if (data.kind !== "sweep") return null;
   const columns = [];
   if (models.length > 1) columns.push({ title: "Model", left: true, value: (p) => p.model, text: (p) => p.model });
-  const narrow = innerWidth < 600;
-  if (narrow) {
-    const text = (p) => (p.kind === "float" ? "float32" : shortLabel(p));
-    columns.push({ title: "Point", left: true, wrap: true, value: text, text });
-  } else if (distinct(quantized.map((p) => p.block)).length > 1)
-    columns.push({ title: "Block", left: true, value: (p) => p.block, text: (p) => p.block || p.label });
-  for (const key of narrow ? [] : keys) {
-    const text = (p) => (p.kind === "float" ? "float32" : p.settings[key] ?? "·");
-    const sorted = (p) => {
-      const v = p.settings[key];
-      return v === undefined ? null : v !== "" && !Number.isNaN(Number(v)) ? Number(v) : v;
-    };
-    columns.push({ title: key, left: true, value: sorted, text });
-  }
+  const point = (p) => (p.kind === "float" ? "float32" : shortLabel(p));
+  columns.push({ title: "Point", left: true, wrap: true, fixed: models.length === 1, value: point, text: point });
   for (const name of metricNames) columns.push(metricColumn(name));
   if (points.some((p) => p.latency_s !== null))
     columns.push({ title: "Latency", value: (p) => p.latency_s, text: (p) => duration(p.latency_s) });
   if (points.some((p) => p.cost !== null))
     columns.push({ title: "Cost", value: (p) => p.cost, text: (p) => number(p.cost) });
+  const narrow = innerWidth < 600;
+  if (!narrow && distinct(quantized.map((p) => p.block)).length > 1)
+    columns.push({ title: "Block", left: true, value: (p) => p.block, text: (p) => p.block });
+  for (const group of narrow ? [] : keyGroups) {
+    const [key] = group;
+    const sorted = (p) => {
+      const v = p.settings[key];
+      return v === undefined ? null : v !== "" && !Number.isNaN(Number(v)) ? Number(v) : v;
+    };
+    columns.push({ title: group.join(", "), left: true, value: sorted,
+      text: (p) => (p.kind === "float" ? "" : p.settings[key] ?? "·") });
+  }
   columns.push({ title: "Took", value: (p) => p.seconds, text: (p) => duration(p.seconds) });
   if (quantized.some((p) => p.status !== "done"))
     columns.push({ title: "Remark", left: true, wrap: true, value: (p) => p.error, text: (p) => p.error });
@@ -132,7 +143,9 @@ function pointsSection() {
   });
   return section("Points",
     "Every point with its 95 % interval. A click on a heading sorts; a click on a row shows its layers and activations below. " +
-    "Intervals that overlap are no difference.", el("div", { class: "row" }, filter), table.node);
+    "Intervals that overlap are no difference.", el("div", { class: "row" }, filter,
+    common.length === 0 ? null : el("span", { class: "note flat", id: "common", text: "In all points: " +
+      common.map((key) => `${key} = ${quantized[0].settings[key]}`).join(", ") })), table.node);
 }
 
 // Lines over a numeric key, one per combination of the other keys.
@@ -218,20 +231,27 @@ function heatSection() {
       Math.max(...[view.rows, key].map((k) => distinct(ofModel().map((p) => p.settings[k])).length));
     view.columns = possible.find((k) => k !== view.rows && crosses(k)) ||
       possible.find((k) => k !== view.rows);
+    // Long names read better in front of a row than above a column.
+    const longest = (key) => Math.max(...ofModel().map((p) => String(setting(p, key)).length));
+    if (longest(view.columns) > longest(view.rows))
+      [view.rows, view.columns] = [view.columns, view.rows];
   }
-  const list = ofModel().filter((p) => p.settings[view.rows] !== undefined &&
+  // One of the two set, the other as the recipe has it.
+  const list = ofModel().filter((p) => p.settings[view.rows] !== undefined ||
     p.settings[view.columns] !== undefined);
-  const rows = distinct(list.map((p) => p.settings[view.rows]));
-  const columns = distinct(list.map((p) => p.settings[view.columns]));
-  const cell = (r, c) => best(list.filter((p) => p.settings[view.rows] === r &&
-    p.settings[view.columns] === c), view.metric);
+  const shown = (key, p) => setting(p, key);
+  const rows = distinct(list.map((p) => shown(view.rows, p)));
+  const columns = distinct(list.map((p) => shown(view.columns, p)));
+  const cell = (r, c) => best(list.filter((p) => shown(view.rows, p) === r &&
+    shown(view.columns, p) === c), view.metric);
   const values = rows.flatMap((r) => columns.map((c) => cell(r, c)))
     .filter((p) => p && value(p, view.metric) !== null).map((p) => value(p, view.metric));
   const up = metricInfo(view.metric).up;
   const [worst, top] = up ? [Math.min(...values), Math.max(...values)]
     : [Math.max(...values), Math.min(...values)];
   const share = (v) => (top === worst ? 1 : (v - worst) / (top - worst));
-  const body = rows.map((r) => el("tr", {}, el("th", { class: "text", scope: "row", text: r }),
+  const breakable = (text) => text.replace(/([,:])/g, "$1\u200b");
+  const body = rows.map((r) => el("tr", {}, el("th", { class: "text", scope: "row", text: breakable(r) }),
     ...columns.map((c) => {
       const p = cell(r, c);
       if (!p || value(p, view.metric) === null) return el("td", { text: "–" });
@@ -246,14 +266,16 @@ function heatSection() {
     build();
   };
   const options = possible.map((key) => [key, key]);
-  return section(`${metricInfo(view.metric).title} over ${view.rows} and ${view.columns}`,
-    "Each cell is the best of its points; the deeper the colour, the better.",
+  const made = section(`${metricInfo(view.metric).title} over ${view.rows} and ${view.columns}`,
+    "Each cell is the best of its points; the deeper the colour, the better. What a point does not set is as in its recipe.",
     el("div", { class: "row" }, choose("Rows", options, view.rows, rebuild("rows")),
       choose("Columns", options, view.columns, rebuild("columns"))),
     el("div", { class: "scroll" }, el("table", { class: "heat" },
       el("thead", {}, el("tr", {}, el("th", { class: "text", text: "" }),
-        ...columns.map((c) => el("th", { scope: "col", text: c })))),
+        ...columns.map((c) => el("th", { scope: "col", text: breakable(c) })))),
       el("tbody", {}, ...body))));
+  made.classList.toggle("full", columns.length > 5);
+  return made;
 }
 
 function rankingSection() {
@@ -323,9 +345,9 @@ function paretoSection() {
   const at = (p) => ({ x: factor * p[view.cost], y: value(p, view.metric), p });
   const reference = floatOf(view.model);
   const sets = () => [
-    { type: "line", label: "front", data: front.map(at), borderColor: colour(1), borderWidth: 2,
+    { type: "line", label: "not beaten", data: front.map(at), borderColor: colour(1), borderWidth: 2,
       backgroundColor: colour(1), stepped: "before", pointRadius: 5 },
-    { label: "points", data: list.filter((p) => !front.includes(p)).map(at),
+    { label: "others", data: list.filter((p) => !front.includes(p)).map(at),
       backgroundColor: faint(colour(0), 0.7), pointRadius: 4 },
     ...(reference && reference[view.cost] !== null ? [{ label: "float32", data: [at(reference)],
       backgroundColor: css("--text"), pointStyle: "rectRot", pointRadius: 6 }] : []),
@@ -363,12 +385,13 @@ function build() {
   drawCharts();
 }
 
-// Two beside each other where the window is wide.
+// Two beside each other where the window is wide; those that need all of it alone.
 function pairs(sections) {
-  const boxes = [];
-  for (let i = 0; i < sections.length; i += 2) {
-    if (i + 1 === sections.length) boxes.push(sections[i]);
-    else boxes.push(el("div", { class: "two" }, sections[i], sections[i + 1]));
+  const boxes = sections.filter((one) => one.classList.contains("full"));
+  const rest = sections.filter((one) => !boxes.includes(one));
+  for (let i = 0; i < rest.length; i += 2) {
+    if (i + 1 === rest.length) boxes.push(rest[i]);
+    else boxes.push(el("div", { class: "two" }, rest[i], rest[i + 1]));
   }
   return boxes;
 }

@@ -46,12 +46,15 @@ function duration(s) {
   return s < 1 ? number(1000 * s, 3) + " ms" : number(s, 3) + " s";
 }
 
-// columns: {title, text: (row) => string, value: (row) => number|string, left, detail, wrap}
+// columns: {title, text: (row) => string, value: (row) => number|string, left, detail, wrap, fixed};
+// fixed: stays in sight when the table is scrolled sideways, for the first column.
 function sortableTable(columns, rows, options = {}) {
   const body = el("tbody");
   const state = { column: options.sort ?? -1, up: options.up ?? true, filter: "" };
+  const classOf = (column) => [column.left ? "text" : "", column.wrap ? "wrap" : "",
+    column.fixed ? "fixed" : ""].join(" ").trim() || undefined;
   const headers = columns.map((column, index) =>
-    el("th", { class: column.left ? "text" : undefined, scope: "col" },
+    el("th", { class: classOf(column), scope: "col" },
       el("button", { type: "button", text: column.title, onclick: () => sortBy(index) })));
   function sortBy(index) {
     state.up = state.column === index ? !state.up : columns[index].firstUp ?? true;
@@ -83,9 +86,7 @@ function sortableTable(columns, rows, options = {}) {
           .join(" ").trim() || undefined,
       }, ...columns.map((column) => {
         const cell = el("td", {
-          class: [column.left ? "text" : "", column.wrap ? "wrap" : ""].join(" ").trim() ||
-            undefined,
-          text: column.text(row),
+          class: classOf(column), text: column.text(row),
         });
         const detail = column.detail ? column.detail(row) : "";
         if (detail) cell.append(" ", el("small", { text: detail }));
