@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "base/parallel.h"
 #include "kernels/test_support.h"
 #include "octet/kernels.h"
 
@@ -275,6 +276,14 @@ TEST(Conv, TwoFilterRowsAsOnePiece) {
             check.Run(MakeCase(p, 1, kernel, kernel + 3, OutputType::kInt8, &check));
             if (HasFatalFailure()) return;
           }
+}
+
+TEST(Conv, ThreadsDoNotChangeTheResult) {
+  const ThreadScope threads(5);
+  ConvCheck check(9);
+  check.Run(MakeCase(Problem(1, 64, 64, 3, 1, 1), 1, 40, 40, OutputType::kUint8, &check));
+  check.Run(MakeCase(Problem(1, 3, 32, 7, 2, 3), 2, 80, 80, OutputType::kUint8, &check));
+  check.Run(MakeCase(Problem(64, 64, 64, 3, 1, 1), 2, 40, 40, OutputType::kUint8, &check));
 }
 
 // The fast 3x3 depthwise road: every parity of rows and width around its unrolling, both strides.
