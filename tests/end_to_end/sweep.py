@@ -227,6 +227,19 @@ class Sweep(unittest.TestCase):
         result = run("sweep", path, "-o", folder / "x.db", "--resume")
         self.assertEqual(result.code, BAD_FILE)
 
+    def test_example_of_formats_and_multipliers(self):
+        """One of its nine points; all of them are read and checked."""
+        folder = fresh_folder("multipliers")
+        example = ROOT / "examples/demo_multipliers.yaml"
+        told = succeed("sweep", example, "-o", folder, "--shard", "3/9", "--json").json
+        done = [point for point in told["points"] if point["kind"] == "point"]
+        self.assertEqual([point["status"] for point in done], ["done"])
+        self.assertIn("multiplier=hw:d=2", done[0]["label"])
+        connection = sqlite3.connect(folder / "sweep.db")
+        costs = connection.execute("SELECT cost FROM points WHERE kind = 'point'").fetchall()
+        self.assertEqual(costs, [(0.25,)])
+        connection.close()
+
 
 if __name__ == "__main__":
     unittest.main()
