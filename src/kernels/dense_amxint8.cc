@@ -131,7 +131,10 @@ template <int NT>
 struct Column {
   int64_t c, n;
   __m512i zero, flip, lo, hi;
-  __m512 multiplier[NT];  // where codes are stored
+  __m512 multiplier[NT];  // where codes or float32 are stored
+  // Of float32.
+  __mmask16 some[NT];
+  __m512 float_bias[NT], float_lo, float_hi;
   // Of the residual.
   __m256i r_flip;
   __m512i r_zero;
@@ -144,14 +147,20 @@ struct Column {
         flip(Flip(e)),
         lo(Twice(e, e.lo, c)),
         hi(Twice(e, e.hi, c)),
+        float_lo(_mm512_set1_ps(e.float_lo)),
+        float_hi(_mm512_set1_ps(e.float_hi)),
         r_flip(_mm256_set1_epi8(static_cast<char>(e.r_flip))),
         r_zero(_mm512_set1_epi32(e.r_zero_point)),
         r_ratio(_mm512_set1_ps(e.r_ratio)),
         mid_lo(_mm512_set1_ps(e.mid_lo)),
         mid_hi(_mm512_set1_ps(e.mid_hi)),
         mid_ratio(_mm512_set1_ps(e.mid_ratio)) {
-    for (int v = 0; e.output == kStoreCodes && v < NT; ++v)
+    for (int v = 0; e.output != kStoreInt32 && v < NT; ++v)
       multiplier[v] = _mm512_loadu_ps(e.multiplier + c + v * 16);
+    for (int v = 0; e.output == kStoreFloat && v < NT; ++v) {
+      float_bias[v] = _mm512_loadu_ps(e.float_bias + c + v * 16);
+      some[v] = Mask16(n - v * 16);
+    }
   }
 
  private:
@@ -166,7 +175,7 @@ struct Column {
 };
 
 // What an epilogue does; known for a whole call.
-enum Store { kWide, kCodes, kCodesClamped, kCodesOnMid, kCodesWithResidual };
+enum Store { kInts, kFloats, kCodes, kCodesClamped, kCodesOnMid, kCodesWithResidual };
 
 // Residual on middle codes, where all is small: RequantizeAdd with its constants in registers. r:
 // the codes' vector v of a row's NT.
@@ -238,19 +247,41 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
   }
 }
 
+// float32 of rows [begin, end) of a tile: StoreWide with its constants in registers.
+template <int NT, bool Scaled>
+OCTET_INLINE void StoreFloats(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
+                              const int32_t* sums, int begin, int end) {
+  for (int i = begin; i < end && i < tile.rows; ++i) {
+    uint8_t* y = d.y + tile.y[i] * d.y_stride + column.c * 4;
+    const __m512 scale = _mm512_set1_ps(Scaled ? d.epilogue.row_scale[tile.y[i]] : 1.0F);
+    OCTET_UNROLL
+    for (int v = 0; v < NT; ++v) {
+      const Acc acc = LoadSums(sums + (i * NT + v) * 16);
+      __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), column.multiplier[v]);
+      if (Scaled) f = _mm512_mul_ps(f, scale);
+      f = ClampPs(_mm512_add_ps(f, column.float_bias[v]), column.float_lo, column.float_hi);
+      _mm512_mask_storeu_ps(y + v * 64, column.some[v], f);
+    }
+  }
+}
+
 // The rows of a tile's sums in half H of it.
 template <int H, int NT, Store S>
 OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
                             const int32_t* sums) {
   constexpr int kPacked = 4 / NT, kBegin = H * kRows / 2, kEnd = kBegin + kRows / 2;
-  if (S == kWide) {
-    const float* scale = d.epilogue.row_scale;
+  if (S == kInts) {
     for (int i = kBegin; i < kEnd && i < tile.rows; ++i) {
       for (int v = 0; v < NT; ++v) {
         StoreWide(d.epilogue, LoadSums(sums + (i * NT + v) * 16), column.c + v * 16,
-                  Mask16(column.n - v * 16), d.y + tile.y[i] * d.y_stride,
-                  scale == nullptr ? nullptr : scale + tile.y[i]);
+                  Mask16(column.n - v * 16), d.y + tile.y[i] * d.y_stride);
       }
+    }
+  } else if (S == kFloats) {
+    if (d.epilogue.row_scale == nullptr) {
+      StoreFloats<NT, false>(d, column, tile, sums, kBegin, kEnd);
+    } else {
+      StoreFloats<NT, true>(d, column, tile, sums, kBegin, kEnd);
     }
   } else if (tile.rows == kRows) {
     OCTET_UNROLL
@@ -424,8 +455,10 @@ class Walk {
     if (count_ != 0) {
       const Steps steps{d_.taps, piece_ / kStep, d_.tap_offset};
       const EpilogueArgs& e = d_.epilogue;
-      if (e.output != kStoreCodes) {
-        AllColumns<kWide>(d_, tiles_, count_, steps);
+      if (e.output == kStoreInt32) {
+        AllColumns<kInts>(d_, tiles_, count_, steps);
+      } else if (e.output == kStoreFloat) {
+        AllColumns<kFloats>(d_, tiles_, count_, steps);
       } else if (e.residual == kResidualOnMidCodes && e.small) {
         AllColumns<kCodesOnMid>(d_, tiles_, count_, steps);
       } else if (e.residual != kNoResidual) {
