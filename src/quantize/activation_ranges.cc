@@ -44,23 +44,41 @@ FormatRequest ActivationRanges::RequestOf(int grid) const {
       asked = std::move(request);
     }
   }
-  return asked ? *asked : ActivationFormats(recipe_, "");
+  FormatRequest request = asked ? *asked : ActivationFormats(recipe_, "");
+  // Of several, floats without a sign are for values of which none is negative.
+  const bool negative = std::any_of(grids_.at(grid).begin(), grids_.at(grid).end(), [&](size_t i) {
+    return statistics_.At(graph_.value(plan_.activations[i].value).name).min() < 0;
+  });
+  const auto cannot_hold = [](const NumberFormat& f) { return f.is_float() && !f.is_signed(); };
+  if (negative && !std::all_of(request.formats.begin(), request.formats.end(), cannot_hold))
+    std::erase_if(request.formats, cannot_hold);
+  return request;
 }
 
-// Rules of who reads a value; of a graph output, which nobody reads, of who makes it.
+// By the rules of who reads a value; of a graph output, which nobody reads, of who makes it.
+// Cross-entropy is of logits: those that a rule's operator reads or makes.
 RangeEstimator ActivationRanges::EstimatorOf(ValueId v) const {
+  const bool is_logits = IsLogits(v);
+  const auto rule_of = [&](NodeId node) {
+    const std::string* rule = RuleFor(recipe_, graph_.node(node).name, &LayerRule::estimator);
+    return RangeEstimator::Parse(rule != nullptr ? *rule : recipe_.estimator);
+  };
   const std::vector<Graph::Use> uses = graph_.UsesOf(v);
-  for (const Graph::Use& use : uses) {
-    if (const std::string* e =
-            RuleFor(recipe_, graph_.node(use.node).name, &LayerRule::estimator)) {
-      return RangeEstimator::Parse(*e);
-    }
+  if (const NodeId producer = graph_.value(v).producer; producer != kNoNode) {
+    const RangeEstimator made = rule_of(producer);
+    if (uses.empty() || (is_logits && made.method == RangeMethod::kCrossEntropy)) return made;
   }
-  if (const NodeId producer = graph_.value(v).producer; uses.empty() && producer != kNoNode) {
-    if (const std::string* e =
-            RuleFor(recipe_, graph_.node(producer).name, &LayerRule::estimator)) {
-      return RangeEstimator::Parse(*e);
+  for (const Graph::Use& use : uses) {
+    const Node& n = graph_.node(use.node);
+    if (RuleFor(recipe_, n.name, &LayerRule::estimator) == nullptr) continue;
+    const RangeEstimator read = rule_of(use.node);
+    if (read.method == RangeMethod::kCrossEntropy && !is_logits) {
+      if (IsLogits(n.outputs[0])) continue;
+      Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': cross-entropy for '", n.name,
+           "', which neither reads nor makes logits: '", graph_.value(v).name,
+           "' does not lead to Softmax or an output alone");
     }
+    return read;
   }
   return RangeEstimator::Parse(recipe_.estimator);
 }
@@ -79,10 +97,6 @@ bool ActivationRanges::IsLogits(ValueId v) const {
 
 RangeChoice ActivationRanges::LogitsRange(ValueId v, const NumberFormat& format) const {
   const std::string& name = graph_.value(v).name;
-  if (!IsLogits(v)) {
-    Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': cross-entropy of '", name,
-         "', which does not lead to Softmax or an output alone: its elements are no logits");
-  }
   if (data_ == nullptr) {
     Fail(ErrorCode::kInvalidArgument, "recipe '", recipe_.name, "': cross-entropy of '", name,
          "' needs the calibration data, not statistics alone");

@@ -34,7 +34,8 @@ class ActivationRanges {
 
   // Indices into the plan's activations, by grid.
   [[nodiscard]] const std::map<int, std::vector<size_t>>& grids() const { return grids_; }
-  // All readers of a grid's values must ask for the same: throws kInvalidArgument.
+  // All readers of a grid's values must ask for the same: throws kInvalidArgument. Less, of several
+  // formats, those that cannot hold its values.
   [[nodiscard]] FormatRequest RequestOf(int grid) const;
   [[nodiscard]] GridChoice Choose(int grid, const NumberFormat& format) const;
   // Of least expected error of the values themselves; ties go to the first.

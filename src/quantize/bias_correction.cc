@@ -13,6 +13,7 @@
 #include "passes/quantizers.h"
 #include "quantize/calibration.h"
 #include "quantize/road.h"
+#include "runtime/approx_node.h"
 #include "runtime/executor.h"
 
 namespace octet {
@@ -120,15 +121,13 @@ ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched,
   return means;
 }
 
-// Inputs of a layer of the quantized graph, whose multiplier may be approximate.
+// Which inputs of a layer of the quantized graph are what: its multiplier may be approximate.
 struct LayerInputs {
   size_t x = 0, weight = 1, bias = 2;
 };
 
 std::optional<LayerInputs> LayerInputsOf(const Graph& graph, const Node& node) {
-  // codes of x, their scale, codes of the weight, their scale, bias
-  if (node.domain == "octet" && (node.op == "ApproxConv" || node.op == "ApproxMatMul"))
-    return LayerInputs{0, 2, 4};
+  if (IsApproximate(node)) return LayerInputs{kApproxX, kApproxWeight, kApproxBias};
   const bool computes = node.Is("Conv") || node.Is("Gemm");
   if (computes && (IsQuantized(graph, node.input(0)) || IsQuantized(graph, node.input(1))))
     return LayerInputs{};
@@ -225,18 +224,20 @@ std::map<std::string, double> CorrectBiasEmpirically(Graph& quantized, const Gra
   for (size_t i = 0; i < samples.size(); ++i) samples[i] = data.Load(static_cast<int64_t>(i));
   const ChannelMeans wanted = MeansOf(reference, watched, samples, threads);
   ProgressMeter meter("correct biases", static_cast<int64_t>(names.size()), progress);
-  for (const std::string& name : names) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::string& name = names[i];
     // Only what leads to this operator is run, on the INT8 kernels; its own output stays float.
     Graph part = quantized;
     const Node& node = quantized.node(quantized.FindNode(name));
     const std::string value = quantized.value(node.outputs[0]).name;
-    const int axis = OutputChannelAxis(quantized, node);
+    const int axis = watched[i].channel_axis;  // the same in both graphs
     part.outputs = {node.outputs[0]};
     part.Compact();
     Lower(part, Evaluator());
     InferShapes(part, true);
     const auto got = MeansOf(part, {{part.Find(value), axis}}, samples, threads).at(value);
     const auto& want = wanted.at(value);
+    OCTET_INVARIANT(got.size() == want.size());
     std::vector<double> delta(got.size());
     for (size_t c = 0; c < delta.size(); ++c) delta[c] = want[c] - got[c];
     ShiftQuantizedBias(quantized, quantized.FindNode(name), *LayerInputsOf(quantized, node), delta);

@@ -21,7 +21,7 @@
 
 namespace octet {
 
-// Of the output of Conv, Gemm or MatMul.
+// Of the output of a Conv, Gemm or MatMul of the float graph.
 [[nodiscard]] int OutputChannelAxis(const Graph& graph, const Node& node);
 
 // Subtracts the analytic shift from the biases of the float graph before quantizers are inserted;

@@ -305,8 +305,14 @@ void CheckForTarget(const Recipe& recipe, Target target, const NumberFormat& for
 void CheckFormats(const Recipe& recipe, Target target, const std::string& activation,
                   const std::string& weight, const std::string& where) {
   if (!activation.empty()) {
-    for (const NumberFormat& format : ParseFormats(activation).formats)
+    for (const NumberFormat& format : ParseFormats(activation).formats) {
       CheckForTarget(recipe, target, format, Cat("activation_format ", format.Name(), where));
+      if (target == Target::kOnnxRuntime && recipe.placement == "full" && format.is_float()) {
+        Refuse(recipe, Cat("placement full with activation_format float8_", format.Name(), where),
+               "ONNX Runtime has no float8 operators to put between quantizers; use placement "
+               "compute, or auto");
+      }
+    }
   }
   if (weight.empty()) return;
   for (const NumberFormat& format : ParseFormats(weight).formats) {

@@ -130,6 +130,45 @@ TEST(Recipe, NamesWhatIsWrongInARule) {
   ExpectWrong("layers: [a]", {"layers", "match"});
 }
 
+TEST(Recipe, TakesEverySearch) {
+  const Recipe r = Recipe::Parse(R"(
+target: octet
+placement: compute
+activation_format: 'search:uint8,e4m3'
+weight_format: 'vote:e4m3'
+estimator: line-search
+weight_estimator: percentile:99.5
+search_by: tensor
+result_range: minmax
+layers:
+  - {match: softmax, estimator: cross-entropy, weight_estimator: golden-section, activation_format: float32}
+)");
+  EXPECT_EQ(r.placement, "compute");
+  EXPECT_EQ(r.weight_format, "vote:e4m3");
+  EXPECT_EQ(r.weight_estimator, "percentile:99.5");
+  EXPECT_EQ(r.search_by, "tensor");
+  EXPECT_EQ(r.result_range, "minmax");
+  EXPECT_EQ(r.layers[0].weight_estimator, "golden-section");
+  EXPECT_EQ(Recipe::Parse(r.ToYaml()).ToYaml(), r.ToYaml());
+}
+
+TEST(Recipe, SaysWhySearchesMakeNoSense) {
+  ExpectWrong("estimator: cross-entropy\n", {"cross-entropy", "logits", "rule"});
+  ExpectWrong("estimator: mse-2d\nactivation_format: int8\n", {"mse-2d", "int8", "zero point"});
+  ExpectWrong("estimator: mse-2d\nlayers: [{match: a, activation_format: 'int8'}]\n",
+              {"mse-2d", "int8", "rule 'a'"});
+  ExpectWrong("weight_estimator: mse-2d\n", {"mse-2d", "symmetric", "golden-section"});
+  ExpectWrong("weight_estimator: cross-entropy\n", {"no logits"});
+  ExpectWrong("weight_estimator: fancy\n", {"fancy", "percentile"});
+  ExpectWrong("estimator: fancy\n", {"fancy", "mse-2d", "golden-section", "cross-entropy"});
+  ExpectWrong("search_by: luck\n", {"luck", "output, tensor"});
+  ExpectWrong("result_range: wide\n", {"wide", "minmax, search"});
+  ExpectWrong("placement: full\nactivation_format: float8_e4m3fn\n",
+              {"placement full", "float8_e4m3fn", "compute"});
+  ExpectWrong("target: octet\nmultiplier: hw\nweight_format: float32\n",
+              {"hw", "float32", "codes"});
+}
+
 TEST(Recipe, RefusesWhatDoesNotGoTogether) {
   ExpectWrong("target: tensorrt\nactivation_format: uint8\n", {"tensorrt", "uint8"});
   ExpectWrong("target: tensorrt\nquantize_outputs: true\n", {"tensorrt", "quantize_outputs"});
