@@ -226,9 +226,13 @@ function heatSection() {
   if (!possible.includes(view.rows)) view.rows = possible[0];
   if (!possible.includes(view.columns) || view.columns === view.rows) {
     // Keys that change together make a diagonal: take one that crosses the rows.
-    const crosses = (key) => distinct(ofModel().filter((p) => p.settings[key] !== undefined)
-      .map((p) => `${setting(p, view.rows)}|${p.settings[key]}`)).length >
-      Math.max(...[view.rows, key].map((k) => distinct(ofModel().map((p) => p.settings[k])).length));
+    const crosses = (key) => {
+      const set = ofModel().filter((p) => p.settings[view.rows] !== undefined ||
+        p.settings[key] !== undefined);
+      const count = (text) => distinct(set.map(text)).length;
+      return count((p) => `${setting(p, view.rows)}|${setting(p, key)}`) >
+        Math.max(count((p) => setting(p, view.rows)), count((p) => setting(p, key)));
+    };
     view.columns = possible.find((k) => k !== view.rows && crosses(k)) ||
       possible.find((k) => k !== view.rows);
     // Long names read better in front of a row than above a column.
@@ -326,6 +330,18 @@ const COSTS = {
   cost: { title: "Cost", factor: 1 },
 };
 
+// Logarithmic where costs are far apart.
+function costAxis(costs, title) {
+  const [lo, hi] = [Math.min(...costs), Math.max(...costs)];
+  if (lo > 0 && hi > 20 * lo) {
+    const round = (v) => Number(v.toPrecision(1));
+    return { ...axis(title, { ticks: { callback: (v) => number(v), maxRotation: 0 } }), type: "logarithmic",
+      min: round(lo / 1.3), max: round(hi * 1.5) };
+  }
+  const air = 0.05 * (hi - lo || hi || 1);
+  return { ...axis(title), type: "linear", min: lo >= 0 ? Math.max(0, lo - air) : lo - air, max: hi + air };
+}
+
 function paretoSection() {
   const axes = Object.keys(COSTS).filter((c) => ofModel().some((p) => p[c] !== null));
   if (axes.length === 0) return null;
@@ -345,9 +361,13 @@ function paretoSection() {
   const at = (p) => ({ x: factor * p[view.cost], y: value(p, view.metric), p });
   const reference = floatOf(view.model);
   const sets = () => [
-    { type: "line", label: "not beaten", data: front.map(at), borderColor: colour(1), borderWidth: 2,
+    { type: "line", label: "not beaten", data: front.map(at),
+      intervals: front.map((p) => p.metrics[view.metric].slice(1)),
+      whiskerColor: faint(colour(1), 0.5), borderColor: colour(1), borderWidth: 2,
       backgroundColor: colour(1), stepped: "before", pointRadius: 5 },
     { label: "others", data: list.filter((p) => !front.includes(p)).map(at),
+      intervals: list.filter((p) => !front.includes(p)).map((p) => p.metrics[view.metric].slice(1)),
+      whiskerColor: faint(colour(0), 0.35),
       backgroundColor: faint(colour(0), 0.7), pointRadius: 4 },
     ...(reference && reference[view.cost] !== null ? [{ label: "float32", data: [at(reference)],
       backgroundColor: css("--text"), pointStyle: "rectRot", pointRadius: 6 }] : []),
@@ -358,15 +378,15 @@ function paretoSection() {
       onClick: (_event, items, live) => items.length &&
         pick(live.data.datasets[items[0].datasetIndex].data[items[0].index].p),
       scales: {
-        x: { type: "linear", ...axis(title, { grace: "5%" }) },
-        y: { ...axis(info.title, { ticks: ticksOf(view.metric), grace: "8%" }) },
+        x: costAxis(list.map((p) => factor * p[view.cost]), title),
+        y: { ...axis(info.title, { ticks: ticksOf(view.metric) }), ...spanOf(list, view.metric, NaN) },
       },
       plugins: { tooltip: { callbacks: { label: (item) =>
         `${item.raw.p.label}: ${metricText(view.metric, item.raw.y)} at ${number(item.raw.x)}` } } },
     },
   });
   return section(`${info.title} against ${view.cost === "cost" ? "cost" : "latency"}`,
-    "The line joins the points that no other beats in both.",
+    "The line joins the points that no other beats in both; whiskers are 95 % intervals.",
     axes.length > 1 ? el("div", { class: "row" }, choose("Cost", axes.map((a) => [a, COSTS[a].title]),
       view.cost, (chosen) => { view.cost = chosen; build(); })) : null,
     chart("scatter", 340, { label: "Pareto front", make }));
