@@ -34,8 +34,8 @@ static constexpr int ApproxEntries(ApproxMode mode) {
 // `planes` tables of int8 digits, entries each; sums are int32 (planes, kApproxLanes), added to.
 // h is 127, 63, 31 or 15, so that 1, 2, 4 or 8 digits add up in a byte.
 // kApproxIntegers: a row is products of entry_bytes, those of codes with bit 7 included; sums are
-// of sum_bytes, (kApproxLanes), written; what a line of 64 bytes of entries would hold behind the
-// last channel is written, too. (2,4), (4,4), (4,8) or (8,8) bytes.
+// of sum_bytes, written; what a line of 64 bytes of entries would hold behind the last channel or
+// lane is written, too. (2,4), (4,4), (4,8) or (8,8) bytes. n <= kApproxLanes.
 struct ApproxRowsArgs {
   const uint8_t* x;       // codes, row of kApproxLanes by row of k, aligned to 64
   int64_t lanes;          // to make: 1...kApproxLanes; rounded up to 64 by some kernels
@@ -48,6 +48,7 @@ struct ApproxRowsArgs {
   ApproxMode mode;
   int32_t planes, half;            // digits; half = h
   int32_t entry_bytes, sum_bytes;  // integers
+  const uint8_t* columns;          // integers: rows by x's code instead, where there is one table
   uint8_t* scratch;                // integers: kApproxScratch, aligned to 64
   void* sums;
   int64_t sums_stride;  // bytes between channels

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int64_t kMostDepth = int64_t{1} << 24;  // sums of digits fit int32
 
+constexpr int64_t kLeastColumns = 64;  // channels; lines of lanes pay from about 100 on
+
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // SumRounding of integers, without branches, so that loops of it are vectors.
@@ -46,11 +48,12 @@ class Rounder {
   double largest_;
 };
 
+// `count` products, `stride` apart.
 template <typename T>
-void CopyRow(const int64_t* table, int w, int codes, uint8_t* row) {
-  for (int x = 0; x < codes; ++x) {
-    const auto product = static_cast<T>(table[x * 256 + w]);
-    std::memcpy(row + static_cast<size_t>(x) * sizeof(T), &product, sizeof(T));
+void CopyRow(const int64_t* products, int stride, int count, uint8_t* row) {
+  for (int i = 0; i < count; ++i) {
+    const auto product = static_cast<T>(products[i * stride]);
+    std::memcpy(row + static_cast<size_t>(i) * sizeof(T), &product, sizeof(T));
   }
 }
 
@@ -59,6 +62,11 @@ void CopyRow(const int64_t* table, int w, int codes, uint8_t* row) {
 int64_t ApproxBlock(int64_t lanes) {
   const int64_t blocks = CeilDiv(lanes, kApproxLanes);
   return CeilDiv(CeilDiv(lanes, blocks), 64) * 64;
+}
+
+int64_t ApproxChannels(int64_t lanes) {
+  const int64_t most = std::min(kApproxSums / (CeilDiv(lanes, 64) * 64), kApproxLanes);
+  return most / kApproxChannels * kApproxChannels;
 }
 
 int64_t ApproxCut(int64_t channels, int64_t part, int64_t parts) {
@@ -217,17 +225,22 @@ void ApproxLayer::PackIntegers(const ApproxMultiply& m, const Reach& reach) {
                  : reach.largest * kApproxSteps <= INT32_MAX              ? 4
                                                                           : 8;
   if (entry_bytes_ == 8) small_ = false;
+  const auto copy = entry_bytes_ == 2   ? CopyRow<int16_t>
+                    : entry_bytes_ == 4 ? CopyRow<int32_t>
+                                        : CopyRow<int64_t>;
+  const int x_codes = 1 << m.x_bits;
   row_bytes_ = 256 * entry_bytes_;
   rows_ = AlignedBytes(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
   for (size_t t = 0; t < m.tables.size(); ++t)
     for (int w = 0; w < 256; ++w) {
       if (!Uses(t, w)) continue;
       uint8_t* row = rows_.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_;
-      const auto copy = entry_bytes_ == 2   ? CopyRow<int16_t>
-                        : entry_bytes_ == 4 ? CopyRow<int32_t>
-                                            : CopyRow<int64_t>;
-      copy(m.tables[t], w, 1 << m.x_bits, row);
+      copy(m.tables[t] + w, 256, x_codes, row);
     }
+  if (m.tables.size() > 1 || n_ < kLeastColumns) return;
+  columns_ = AlignedBytes(256 * row_bytes_);
+  for (int x = 0; x < x_codes; ++x)
+    copy(m.tables[0] + x * 256, 1, 256, columns_.data() + x * row_bytes_);
 }
 
 template <typename Sum>
@@ -318,12 +331,15 @@ void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_
   args.half = half_;
   args.entry_bytes = entry_bytes_;
   args.sum_bytes = small_ ? 4 : 8;
-  args.sums_stride = (integers ? args.sum_bytes : planes_ * 4) * kApproxLanes;
-  const int64_t sums_bytes = kApproxChannels * args.sums_stride;
-  args.sums = BufferOfThread(kBufferSums, sums_bytes);
+  // Digits lie in kApproxLanes, whatever lanes there are.
+  const int64_t channels = integers ? ApproxChannels(lanes) : kApproxChannels;
+  args.sums_stride =
+      integers ? args.sum_bytes * CeilDiv(lanes, 64) * 64 : planes_ * 4 * kApproxLanes;
+  args.sums = BufferOfThread(kBufferSums, channels * args.sums_stride);
   if (integers) args.scratch = BufferOfThread(kBufferWeights, kApproxScratch);
-  for (int64_t c = n0; c < n1; c += kApproxChannels) {
-    args.n = std::min(kApproxChannels, n1 - c);
+  if (columns_.size() != 0) args.columns = columns_.data();
+  for (int64_t c = n0; c < n1; c += channels) {
+    args.n = std::min(channels, n1 - c);
     if (!integers) std::memset(args.sums, 0, static_cast<size_t>(args.n * args.sums_stride));
     args.table_of = table_of_.data() + c;
     for (int64_t k = 0; k < k_; k += depth) {
@@ -339,8 +355,9 @@ void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_
 }
 
 int64_t ApproxLayer::packed_bytes() const {
-  return rows_.size() + static_cast<int64_t>(weight_.size() + each_add_rows_.size() * 8 +
-                                             (unit_.size() + bias_.size() + table_of_.size()) * 4);
+  return rows_.size() + columns_.size() +
+         static_cast<int64_t>(weight_.size() + each_add_rows_.size() * 8 +
+                              (unit_.size() + bias_.size() + table_of_.size()) * 4);
 }
 
 }  // namespace octet::kernels

@@ -13,9 +13,12 @@
 
 namespace octet::kernels {
 
-// Channels whose sums and weights stay in L2 while the blocks of K go by: parts of a layer's
-// channels are best multiples of it.
+// Parts of a layer's channels are best multiples of it.
 constexpr int64_t kApproxChannels = 32;
+// Channels whose sums and weights stay in L2 while the blocks of K go by, a multiple of
+// kApproxChannels: (channels, lanes rounded up to 64) of them are at most kApproxSums.
+[[nodiscard]] int64_t ApproxChannels(int64_t lanes);
+constexpr int64_t kApproxSums = 2 * kApproxChannels * kApproxLanes;
 
 // Lanes that blocks of at most kApproxLanes take of `lanes`, so that they are about equal.
 [[nodiscard]] int64_t ApproxBlock(int64_t lanes);
@@ -67,7 +70,7 @@ class ApproxLayer {
 
   const KernelInfo* kernel_ = nullptr;
   std::vector<Candidate> candidates_;
-  AlignedBytes rows_;
+  AlignedBytes rows_, columns_;
   int64_t row_bytes_ = 0;
   ApproxMode mode_ = kApprox256;
   int32_t planes_ = 1, half_ = 0;

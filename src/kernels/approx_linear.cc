@@ -12,8 +12,6 @@ namespace octet::kernels {
 namespace {
 
 constexpr int64_t kGrainMacs = 500'000;  // worth a second thread: some 20 us of one core
-constexpr int64_t kLeastChannels = 16;   // worth packing a block of rows once more
-constexpr int64_t kJoined = 32;          // channels that are transposed back together
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -72,14 +70,15 @@ void ApproxLinear::Run(int64_t m, const uint8_t* x, int64_t x_stride, float* y,
   const auto run = [&](int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     uint8_t* codes = BufferOfThread(kBufferRows, k * kApproxLanes);
     auto* block = reinterpret_cast<float*>(
-        BufferOfThread(kBufferScratch, kApproxChannels * kApproxLanes * int64_t{sizeof(float)}));
+        BufferOfThread(kBufferScratch, kApproxSums * int64_t{sizeof(float)}));
+    const int64_t channels = ApproxChannels(m1 - m0), stride = CeilDiv(m1 - m0, 64) * 64;
     const bool negative = PackRows(x + m0 * x_stride, x_stride, m1 - m0, k, codes);
-    for (int64_t c = n0; c < n1; c += kApproxChannels) {
-      const int64_t end = std::min(n1, c + kApproxChannels);
-      layer.Run(codes, m1 - m0, negative, c, end, block, kApproxLanes);
+    for (int64_t c = n0; c < n1; c += channels) {
+      const int64_t end = std::min(n1, c + channels);
+      layer.Run(codes, m1 - m0, negative, c, end, block, stride);
       for (int64_t lane = 0; lane < m1 - m0; ++lane) {
         float* out = y + (m0 + lane) * y_stride;
-        for (int64_t j = c; j < end; ++j) out[j] = block[(j - c) * kApproxLanes + lane];
+        for (int64_t j = c; j < end; ++j) out[j] = block[(j - c) * stride + lane];
       }
     }
   };

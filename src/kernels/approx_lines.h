@@ -5,8 +5,9 @@
 // as have products in 64 bytes, all products of all codes make a table: line `code` holds that
 // code's, channel beside channel. A lane then adds one line per step: no lookup, only additions
 // with operands in memory, as many products at a time as a vector holds. Tables of a few steps are
-// made at a time, so that they stay near, and lanes pay for them: below some number of lanes, sums
-// are taken one product at a time.
+// made at a time, so that they stay near, and lanes share their cost. With few lanes and many
+// channels it is the other way round: lines lie lane beside lane, one for each code of a weight.
+// With few of both, sums are taken one product at a time.
 #pragma once
 
 #include <stdint.h>
@@ -104,6 +105,11 @@ OCTET_LINES_INLINE void Transpose(const T* const (&rows)[Wide<T>::kLine], int64_
     }
 }
 
+template <typename Sum>
+Sum* SumsOf(const ApproxRowsArgs& a, int64_t channel) {
+  return reinterpret_cast<Sum*>(static_cast<uint8_t*>(a.sums) + channel * a.sums_stride);
+}
+
 // Lines of every code that a.mode allows, for step `step` of channels from `channel` on. What is
 // behind the last channel repeats it.
 template <typename T>
@@ -144,15 +150,17 @@ OCTET_LINES_INLINE void AddTo(Sum* sums, Vector<T> products) {
   }
 }
 
+// sums[item] += for each step the line of its code, codes[item * stride + step * step_stride].
 template <typename T, typename Sum, int Steps>
-void AddLines(const T* tables, const uint8_t* x, int64_t lanes, Sum* sums) {
+OCTET_LINES_INLINE void AddLines(const T* tables, const uint8_t* codes, int64_t stride,
+                                 int64_t step_stride, int64_t items, Sum* sums) {
   constexpr int kVectors = kLineBytes / kVectorBytes;
-  for (int64_t lane = 0; lane < lanes; ++lane) {
+  for (int64_t i = 0; i < items; ++i) {
     Vector<T> products[kVectors];
 #pragma GCC unroll 8
     for (int s = 0; s < Steps; ++s) {
-      const T* line =
-          tables + s * Wide<T>::kTable + int64_t{x[s * kApproxLanes + lane]} * Wide<T>::kLine;
+      const int64_t code = codes[i * stride + s * step_stride];  // 64 bits: part of an address
+      const T* line = tables + s * Wide<T>::kTable + code * Wide<T>::kLine;
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const auto part = *reinterpret_cast<const Vector<T>*>(line + v * Wide<T>::kCount);
@@ -161,36 +169,65 @@ void AddLines(const T* tables, const uint8_t* x, int64_t lanes, Sum* sums) {
     }
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
-      AddTo<T, Sum>(sums + lane * Wide<T>::kLine + v * Wide<T>::kCount, products[v]);
+      AddTo<T, Sum>(sums + i * Wide<T>::kLine + v * Wide<T>::kCount, products[v]);
   }
 }
 
-// Channels from `channel` on, as many as a line has.
-template <typename T, typename Sum>
-void RunLines(const ApproxRowsArgs& a, int64_t channel) {
+// Sums of `items` over all steps, kLine beside each other, from tables that make(step, table)
+// makes. Where they are: in a.scratch.
+template <typename T, typename Sum, typename Make>
+OCTET_LINES_INLINE Sum* SumLines(const ApproxRowsArgs& a, const uint8_t* codes, int64_t stride,
+                                 int64_t step_stride, int64_t items, Make make) {
   using W = Wide<T>;
   static_assert(W::kSteps * W::kTable * sizeof(T) + kApproxLanes * W::kLine * sizeof(Sum) <=
                 kApproxScratch);
   auto* tables = reinterpret_cast<T*>(a.scratch);
   auto* sums = reinterpret_cast<Sum*>(a.scratch + W::kSteps * W::kTable * sizeof(T));
-  memset(sums, 0, static_cast<size_t>(a.lanes * W::kLine) * sizeof(Sum));
+  memset(sums, 0, static_cast<size_t>(items * W::kLine) * sizeof(Sum));
   for (int64_t i = 0; i < a.k; i += W::kSteps) {
     const int64_t steps = a.k - i < W::kSteps ? a.k - i : W::kSteps;
-    for (int64_t s = 0; s < steps; ++s) MakeTable<T>(a, channel, i + s, tables + s * W::kTable);
-    const uint8_t* x = a.x + i * kApproxLanes;
+    for (int64_t s = 0; s < steps; ++s) make(i + s, tables + s * W::kTable);
+    const uint8_t* from = codes + i * step_stride;
     if (steps == W::kSteps) {
-      AddLines<T, Sum, W::kSteps>(tables, x, a.lanes, sums);
+      AddLines<T, Sum, W::kSteps>(tables, from, stride, step_stride, items, sums);
     } else {
       for (int64_t s = 0; s < steps; ++s)
-        AddLines<T, Sum, 1>(tables + s * W::kTable, x + s * kApproxLanes, a.lanes, sums);
+        AddLines<T, Sum, 1>(tables + s * W::kTable, from + s * step_stride, stride, step_stride,
+                            items, sums);
     }
   }
-  auto* to = static_cast<Sum*>(a.sums) + channel * kApproxLanes;
+  return sums;
+}
+
+// Channels from `channel` on, as many as a line has; codes are x's.
+template <typename T, typename Sum>
+void RunLinesOfChannels(const ApproxRowsArgs& a, int64_t channel) {
+  const Sum* sums = SumLines<T, Sum>(a, a.x, 1, kApproxLanes, a.lanes, [&](int64_t step, T* table) {
+    MakeTable<T>(a, channel, step, table);
+  });
+  Sum* to = SumsOf<Sum>(a, channel);
   for (int64_t lane = 0; lane < a.lanes; lane += Wide<Sum>::kLine) {
     const Sum* rows[Wide<Sum>::kLine];
-    for (int r = 0; r < Wide<Sum>::kLine; ++r) rows[r] = sums + (lane + r) * W::kLine;
-    Transpose<Sum>(rows, W::kLine, to + lane, kApproxLanes);
+    for (int r = 0; r < Wide<Sum>::kLine; ++r) rows[r] = sums + (lane + r) * Wide<T>::kLine;
+    Transpose<Sum>(rows, Wide<T>::kLine, to + lane,
+                   a.sums_stride / static_cast<int64_t>(sizeof(Sum)));
   }
+}
+
+// Lanes from `lane` on, as many as a line has, of all channels: codes are weights', and what is
+// behind the last lane is any lane's.
+template <typename T, typename Sum>
+void RunLinesOfLanes(const ApproxRowsArgs& a, int64_t lane) {
+  const Sum* sums =
+      SumLines<T, Sum>(a, a.weight, a.weight_stride, 1, a.n, [&](int64_t step, T* table) {
+        const T* columns[Wide<T>::kLine];
+        for (int r = 0; r < Wide<T>::kLine; ++r)
+          columns[r] = reinterpret_cast<const T*>(a.columns + a.x[step * kApproxLanes + lane + r] *
+                                                                  a.row_bytes);
+        Transpose<T>(columns, 256, table, Wide<T>::kLine);
+      });
+  for (int64_t c = 0; c < a.n; ++c)
+    memcpy(SumsOf<Sum>(a, c) + lane, sums + c * Wide<T>::kLine, Wide<T>::kLine * sizeof(Sum));
 }
 
 // Sums of one channel over steps [i, end), one product at a time, four steps together. Not inlined,
@@ -200,7 +237,7 @@ __attribute__((noinline)) void AddProducts(const ApproxRowsArgs& a, int64_t chan
                                            int64_t end) {
   const uint8_t* rows = a.rows + a.table_of[channel] * a.table_bytes;
   const uint8_t* w = a.weight + channel * a.weight_stride;
-  Sum* sums = static_cast<Sum*>(a.sums) + channel * kApproxLanes;
+  Sum* sums = SumsOf<Sum>(a, channel);
   const auto row = [&](int64_t at) {
     return reinterpret_cast<const T*>(rows + w[at] * a.row_bytes);
   };
@@ -222,20 +259,30 @@ __attribute__((noinline)) void AddProducts(const ApproxRowsArgs& a, int64_t chan
 template <typename T, typename Sum>
 void RunProducts(const ApproxRowsArgs& a, int64_t begin, int64_t end) {
   for (int64_t c = begin; c < end; ++c)
-    memset(static_cast<Sum*>(a.sums) + c * kApproxLanes, 0,
-           static_cast<size_t>(a.lanes) * sizeof(Sum));
+    memset(SumsOf<Sum>(a, c), 0, static_cast<size_t>(a.lanes) * sizeof(Sum));
   for (int64_t i = 0; i < a.k; i += kApproxDepth)
     for (int64_t c = begin; c < end; ++c)
       AddProducts<T, Sum>(a, c, i, a.k - i < kApproxDepth ? a.k : i + kApproxDepth);
 }
 
+// Measured, cycles: 6 to make a line, 2 to add one, 1 for a product alone.
+constexpr int64_t CostOfLines(int64_t lines, int64_t added) { return 6 * lines + 2 * added; }
+
 template <typename T, typename Sum>
 void RunAll(const ApproxRowsArgs& a) {
-  for (int64_t o = 0; o < a.n; o += Wide<T>::kLine) {
-    const int64_t end = a.n - o < Wide<T>::kLine ? a.n : o + Wide<T>::kLine;
-    // Measured, cycles: 6 to make a line, 2 to add one, 1 for a product alone.
-    if (a.lanes * (end - o) > 6 * ApproxEntries(a.mode) + 2 * a.lanes) {
-      RunLines<T, Sum>(a, o);
+  constexpr int64_t kLine = Wide<T>::kLine;
+  const int64_t of_channels = CostOfLines(ApproxEntries(a.mode), a.lanes);
+  const int64_t channels_cost =
+      a.n / kLine * (of_channels < a.lanes * kLine ? of_channels : a.lanes * kLine);
+  const int64_t lanes_cost = (a.lanes + kLine - 1) / kLine * CostOfLines(256, a.n);
+  if (a.columns != nullptr && lanes_cost < channels_cost) {
+    for (int64_t lane = 0; lane < a.lanes; lane += kLine) RunLinesOfLanes<T, Sum>(a, lane);
+    return;
+  }
+  for (int64_t o = 0; o < a.n; o += kLine) {
+    const int64_t end = a.n - o < kLine ? a.n : o + kLine;
+    if (of_channels < a.lanes * (end - o)) {
+      RunLinesOfChannels<T, Sum>(a, o);
     } else {
       RunProducts<T, Sum>(a, o, end);
     }

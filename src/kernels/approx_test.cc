@@ -130,15 +130,19 @@ TEST(ApproxLinear, LargestDigitsEverywhere) {
       }
 }
 
-// Lanes and channels enough for tables of lines: entries and sums of every width, full and tail
-// groups of steps and channels, every entry at the most that its width is chosen for.
+// Lanes and channels enough for tables of lines, of channels and of lanes: entries and sums of
+// every width, full and tail groups of steps, channels and lanes, every entry at the most that its
+// width is chosen for.
 TEST(ApproxLinear, LinesOfEveryWidth) {
   std::mt19937_64 rng(78);
   for (const int64_t most : {int64_t{100}, int64_t{4095}, int64_t{4096}, int64_t{536870911},
                              int64_t{536870912}, int64_t{1} << 45})
     for (const auto& [symmetric, x_bits] : {std::pair{true, 8}, {false, 8}, {false, 7}, {false, 6}})
-      for (const bool extreme : {false, true}) {
-        Layer l = Make(600, 45, 21, 2, most, symmetric, x_bits, &rng);
+      for (const auto& [m, n, tables, extreme] : {std::tuple{600, 45, 2, false},
+                                                  {600, 45, 2, true},
+                                                  {37, 530, 1, false},
+                                                  {37, 530, 1, true}}) {
+        Layer l = Make(m, n, 13, tables, most, symmetric, x_bits, &rng);
         if (extreme)
           for (Table& table : l.tables)
             for (size_t i = 0; i < table.size(); ++i)
