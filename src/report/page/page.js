@@ -184,7 +184,7 @@ function curveSection(key) {
       onClick: (_event, items, live) => items.length &&
         pick(live.data.datasets[items[0].datasetIndex].data[items[0].index].p),
       scales: {
-        x: { type: "linear", ...axis(title) },
+        x: { type: "linear", ...axis(title, { grace: "4%" }) },
         y: { ...axis(info.title, { ticks: ticksOf(view.metric) }), ...spanOf(varied, view.metric, level) },
       },
       plugins: {
@@ -335,7 +335,7 @@ function costAxis(costs, title) {
   const [lo, hi] = [Math.min(...costs), Math.max(...costs)];
   if (lo > 0 && hi > 20 * lo) {
     const round = (v) => Number(v.toPrecision(1));
-    return { ...axis(title, { ticks: { callback: (v) => number(v), maxRotation: 0 } }), type: "logarithmic",
+    return { ...axis(title, { ticks: { callback: (v) => (/^[13]/.test(Number(v).toExponential()) ? number(v) : ""), maxRotation: 0 } }), type: "logarithmic",
       min: round(lo / 1.3), max: round(hi * 1.5) };
   }
   const air = 0.05 * (hi - lo || hi || 1);
