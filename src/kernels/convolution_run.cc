@@ -17,10 +17,9 @@ constexpr int64_t kTileGrainMacs = 5'400'000;  // of tiles
 constexpr int64_t kTileMacsOfOutput = 110;
 constexpr int64_t kDepthwiseGrainMacs = 300'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
-constexpr int64_t kWeightBlockBytes = 768 << 10;
+constexpr int64_t kWeightBlockBytes = 512 << 10;
 constexpr int64_t kRowBlockBytes = 128 << 10;
-constexpr int64_t kLargeRowBlockBytes = 512
-                                        << 10;  // where every row block reads the weights from L3
+constexpr int64_t kLargeRowBlockBytes = 1 << 20;  // where every row block reads the weights from L3
 constexpr int64_t kPanel = 64;
 // Readable bytes past a staged copy's last pixel: kernels read whole vectors, and 16 pixels at
 // once.
