@@ -11,14 +11,23 @@ from image_data import PRESETS, read_image
 from octet_program import USAGE, run, succeed
 
 
-def quantize(folder, recipe, *arguments):
-    """Writes the demo network quantized by a recipe's text; the path."""
+def quantize_by(folder, recipe, *arguments):
+    """Writes the demo network quantized by a recipe's text; the path, and the program's result."""
     path = folder / "recipe.yaml"
     path.write_text(recipe, encoding="utf-8")
     out = folder / "quantized.onnx"
     data = ("--data", DATA, *PRESET, "--samples", 16)
-    succeed("quantize", MODEL, *data, "--recipe", path, "-o", out, *arguments)
-    return out
+    return out, succeed("quantize", MODEL, *data, "--recipe", path, "-o", out, *arguments)
+
+
+def quantize(folder, recipe):
+    """The path alone."""
+    return quantize_by(folder, recipe)[0]
+
+
+def quantized_report(folder, recipe):
+    """What the program says of it."""
+    return quantize_by(folder, recipe, "--json")[1].json
 
 
 def metrics(model):
@@ -115,6 +124,58 @@ class Formats(unittest.TestCase):
             got = metrics(quantize(fresh_folder(activation), recipe))
             self.assertGreater(got["agreement"], 0.5, (activation, weight, got))
 
+    def test_a_vote_of_channels(self):
+        """All splits of eight bits: what most channels of a weight err least in."""
+        folder = fresh_folder("vote")
+        recipe = recipe_of("vote:e4m3", "vote:e4m3", "target: octet", "weight_estimator: mse")
+        report = quantized_report(folder, recipe)
+        formats = {layer["format"] for layer in report["layers"]}
+        formats |= {activation["format"] for activation in report["activations"]}
+        self.assertTrue(formats <= {f"e{7 - m}m{m}" for m in range(1, 7)}, formats)
+        self.assertTrue(formats <= {"e3m4", "e2m5", "e1m6"}, formats)  # spec/fp8.md 10.3
+
+    def test_every_estimator(self):
+        """Each is taken, and names itself; squared error finds less of it than the whole range."""
+        kl = {}
+        for estimator in ("minmax", "mse", "mse-2d", "golden-section", "line-search"):
+            weights = "minmax" if estimator == "mse-2d" else estimator
+            recipe = recipe_of("uint4", "int4", "target: octet", f"estimator: {estimator}",
+                               f"weight_estimator: {weights}")
+            folder = fresh_folder("estimator")
+            report = quantized_report(folder, recipe)
+            methods = {activation["method"] for activation in report["activations"]}
+            self.assertEqual(methods, {estimator})
+            kl[estimator] = metrics(folder / "quantized.onnx")["kl"]
+        for estimator in ("mse", "mse-2d", "golden-section", "line-search"):
+            self.assertLess(kl[estimator], kl["minmax"], kl)
+
+    def test_cross_entropy_of_logits(self):
+        recipe = recipe_of("uint8", "int8", "target: octet", "quantize_outputs: true", "layers:",
+                           "  - {match: logits, estimator: cross-entropy}")
+        folder = fresh_folder("logits")
+        report = quantized_report(folder, recipe)
+        methods = {a["value"]: a["method"] for a in report["activations"]}
+        self.assertEqual(methods["logits"], "cross-entropy")
+        self.assertEqual({m for v, m in methods.items() if v != "logits"}, {"minmax"})
+        self.assertGreater(metrics(folder / "quantized.onnx")["agreement"], 0.9)
+
+    def test_layers_that_read_or_weigh_float32(self):
+        """The setups of spec/fp8.md 4.3: the picture as it comes, logits quantized or not, 4 bits."""
+        recipe = recipe_of("e3m4", "e3m4", "target: octet", "quantize_outputs: true", "layers:",
+                           "  - {match: stem.conv, activation_format: float32}",
+                           "  - {match: logits, weight_format: int4}")
+        report = quantized_report(fresh_folder("setup"), recipe)
+        values = {a["value"] for a in report["activations"]}
+        self.assertNotIn("input", values)
+        self.assertIn("logits", values)
+        formats = {layer["node"]: layer["format"] for layer in report["layers"]}
+        self.assertEqual((formats["stem.conv"], formats["logits"]), ("e3m4", "int4"))
+        recipe = recipe_of("int8", "float32", "target: octet", "placement: compute")
+        report = quantized_report(fresh_folder("activations"), recipe)
+        self.assertFalse(report["layers"])
+        everywhere = quantized_report(fresh_folder("full"), recipe_of("int8", "int8"))
+        self.assertLess(len(report["activations"]), len(everywhere["activations"]))
+
     def test_flexible_biases(self):
         """An integer bias has a scale that is a power of two; the fork's may clip less."""
         kl = {}
@@ -155,6 +216,14 @@ class Formats(unittest.TestCase):
             (recipe_of("e9m3", "int8"), ("e9m3", "number format")),
             (recipe_of("search:e4m3", "int8", "target: octet"), ("search:e4m3", "one format")),
             (recipe_of("ue4m4", "e4m3", "target: octet"), ("ue4m4", "cannot hold")),
+            (recipe_of("vote:int8", "int8", "target: octet"), ("vote:int8", "no mantissa")),
+            (recipe_of("int8", "int8", "estimator: mse-2d"), ("mse-2d", "zero point")),
+            (recipe_of("int8", "int8", "weight_estimator: entropy"), ("entropy", "too few")),
+            (
+                recipe_of("int8", "int8", "layers:",
+                          "  - {match: stem.conv, estimator: cross-entropy}"),
+                ("stem.conv", "logits"),
+            ),
         ):
             path = folder / "recipe.yaml"
             path.write_text(recipe, encoding="utf-8")
@@ -192,6 +261,22 @@ class Multipliers(unittest.TestCase):
             operators = {node.op_type for node in onnx.load(str(path)).graph.node}
             self.assertEqual("ApproxConv" in operators, bool(more))
         self.assertAlmostEqual(kl[0], kl[1], delta=0.02 * kl[0] + 1e-4)
+
+    def test_products_keep_their_small_ones(self):
+        """On the range of exact sums, products fall below the format: a smaller range is found."""
+        kl, scales = [], []
+        for result_range in ("minmax", "search"):
+            recipe = recipe_of(
+                "e3m4:bias=int", "e3m4:bias=int", "target: octet", "multiplier: 'v9:d=3'",
+                f"result_range: {result_range}",
+            )
+            folder = fresh_folder("products")
+            layers = quantized_report(folder, recipe)["layers"]
+            scales.append([layer["result_scale"] for layer in layers])
+            kl.append(metrics(folder / "quantized.onnx")["kl"])
+        self.assertLess(kl[1], kl[0])
+        self.assertTrue(all(0 < found <= whole for whole, found in zip(*scales)))
+        self.assertNotEqual(*scales)
 
     def test_compensation_helps(self):
         kl = []
