@@ -363,8 +363,6 @@ void CheckMultiplier(const Recipe& recipe, Target target, const std::string& mul
     if (NumberFormat::Parse(m.x) != x[0] || NumberFormat::Parse(m.w).bits() != w[0].bits() ||
         NumberFormat::Parse(m.w).is_float() != w[0].is_float())
       Refuse(recipe, named, Cat("the table is of ", m.x, " by ", m.w));
-    if (!x[0].is_signed() && !x[0].is_float())
-      Refuse(recipe, named, "a zero point cannot go through a table; use int8 activations");
     return;
   }
   if (!x[0].is_float() || !w[0].is_float())

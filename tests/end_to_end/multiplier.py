@@ -6,7 +6,7 @@ import json
 import unittest
 
 import numpy as np
-from demo_model import DATA, MODEL, PRESET, fresh_folder
+from demo_model import DATA, MODEL, PRESET, fresh_folder, scratch
 from octet_program import BAD_FILE, SCRATCH, USAGE, run, succeed
 
 # spec: compensation of E3M4 by three bits of each mantissa, an entry for each pair.
@@ -100,6 +100,10 @@ def approximate(name, multiplier, activation="e3m4:bias=int", weight="e3m4:bias=
 class Layers(unittest.TestCase):
     DATA = ("--data", DATA, *PRESET, "--samples", 1)
 
+    @classmethod
+    def setUpClass(cls):
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+
     def replay(self, model, layer, *flags):
         """Sums and results again from the files of --dump; exact products beside them."""
         folder = fresh_folder("operands")
@@ -178,6 +182,20 @@ class Layers(unittest.TestCase):
         about, row, x, w, _ = self.replay(model, "inverted1.widen.conv")
         self.assertGreater(row["sqnr_db"], 120)
         self.assertEqual(about["x"]["zero_point"], 0)
+
+    def test_zero_points_are_exact(self):
+        """A table of exact products of uint8 and int8 is integer arithmetic, padding included."""
+        table = SCRATCH / "exact_uint8.npy"
+        np.save(table, np.outer(bytes_of(False), bytes_of(True)))
+        model = approximate("uint8", f"table:{table},x=uint8,w=int8", "uint8", "int8-narrow")
+        for layer in ("stem.conv", "inverted2.widen.conv"):
+            about, row, x, w, _ = self.replay(model, layer)
+            self.assertGreater(row["sqnr_db"], 120)
+            self.assertGreater(about["x"]["zero_point"], 0)
+            sums = (x - about["x"]["zero_point"]) @ bytes_of(True)[w].T
+            np.testing.assert_array_equal(
+                sums, np.load(scratch() / "operands" / f"{layer}.sum.npy")
+            )
 
     def test_no_such_layer(self):
         model = approximate("hw", "hw:d=3")
