@@ -57,6 +57,7 @@ Recipe WithSettings(const Recipe& recipe, const std::vector<std::string>& settin
     }
     for (const std::string& key : Keys(left)) {
       if (key.empty()) refuse("lacks a key");
+      if (key == "preset") refuse("names a preset, which --recipe takes");
       if (!seen.insert(key).second) refuse("sets a key again");
       values.emplace_back(key, value);
     }

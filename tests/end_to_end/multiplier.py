@@ -247,6 +247,7 @@ class OneCommand(unittest.TestCase):
             (("multiplier",), "octet", "has no value"),
             (("alpha=0.5", "alpha=0.6"), "octet", "sets a key again"),
             (("layers.stem=1",), "octet", "incomplete"),
+            (("preset=fast",), "octet", "names a preset"),
         ):
             result = self.quantize(*settings, target=target)
             self.assertEqual(result.code, USAGE, settings)
