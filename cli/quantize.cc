@@ -28,7 +28,6 @@ Json ToJson(const QuantizeResult& r) {
                          {"producers", s.producers},
                          {"consumers", s.consumers},
                          {"round", s.round},
-                         {"round", s.round},
                          {"applied", s.applied},
                          {"alpha", Number(static_cast<double>(s.chosen))},
                          {"table", table}});

@@ -36,24 +36,19 @@ endfunction()
 # Kernel files are compiled for the instruction set their name ends in. They are leaves: they include
 # kernels/abi.h and C headers only, and export nothing weak (tools/check_kernel_objects.sh).
 function(octet_isa_flags)
+  set(avx2 -mavx2 -mfma -O3)
+  set(avxvnni -mavxvnni ${avx2})
+  set(avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni ${avx2})
+  set(avx512vbmi -mavx512vbmi ${avx512vnni})
+  set(amxint8 -mamx-tile -mamx-int8 ${avx512vnni})
   foreach(file ${ARGN})
-    if(file MATCHES "_avx512vnni\\.cc$")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
-        "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mfma;-mavx2;-O3")
-    elseif(file MATCHES "_avx512vbmi\\.cc$")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
-        "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx512vbmi;-mfma;-mavx2;-O3")
-    elseif(file MATCHES "_amxint8\\.cc$")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
-        "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mfma;-mavx2;-mamx-tile;-mamx-int8;-O3")
-    elseif(file MATCHES "_avxvnni\\.cc$")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-mavxvnni;-mavx2;-mfma;-O3")
-    elseif(file MATCHES "_avx2\\.cc$")
-      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-O3")
-    endif()
-    # No fuzzer's bytes come here, and clang takes minutes to instrument one of these files.
-    if(OCTET_FUZZ AND file MATCHES "_(avx2|avxvnni|avx512vnni|avx512vbmi|amxint8)\\.cc$")
-      set_property(SOURCE ${file} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=all -O1)
+    if(file MATCHES "_(avx2|avxvnni|avx512vnni|avx512vbmi|amxint8)\\.cc$")
+      set(flags ${${CMAKE_MATCH_1}})
+      # No fuzzer's bytes come here, and clang takes minutes to instrument one of these files.
+      if(OCTET_FUZZ)
+        list(APPEND flags -fno-sanitize=all -O1)
+      endif()
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${flags}")
     endif()
   endforeach()
 endfunction()

@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = pathlib.Path(os.environ.get("OCTET_BUILD", ROOT / "build/release")).resolve()
 PROGRAM = BUILD / "octet"
 SCRATCH = ROOT / "build/tests"  # generated models and cached peers; kept between runs
+SCRATCH.mkdir(parents=True, exist_ok=True)
 
 # The documented exit codes (docs/cli.md).
 OK, INTERNAL, USAGE, BAD_FILE, UNSUPPORTED, BAD_DATA, IO_ERROR, CHECK_FAILED = range(8)

@@ -240,7 +240,7 @@ nlohmann::ordered_json Quantizer(const NumberFormat& format, const std::vector<f
     int exponent = 0;
     if (std::frexp(s, &exponent) != 0.5F) return j;
     // Codes at the format's own bias b stand for 2^(e - b), so those times 2^t have bias b - t.
-    biases.push_back((1 << (f.exponent_bits - 1)) - 1 - (exponent - 1));
+    biases.push_back(f.bias() - (exponent - 1));
   }
   j["exponent_bias"] = biases;
   return j;

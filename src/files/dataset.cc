@@ -64,6 +64,12 @@ void CheckFinite(const TensorView& view, std::string_view sample, std::string_vi
 
 }  // namespace
 
+std::vector<TensorView> Sample::views() const {
+  std::vector<TensorView> views;
+  for (const Tensor& t : inputs) views.push_back(t.view());
+  return views;
+}
+
 Dataset Dataset::Open(const std::filesystem::path& path, std::vector<InputSpec> inputs,
                       DatasetOptions options) {
   Dataset dataset;

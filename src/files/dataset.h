@@ -39,6 +39,8 @@ struct Sample {
   std::string name;              // file name below the folder, or "file.npy[17]"
   std::vector<Tensor> inputs;    // in the order of the input specs, leading dimension 1
   std::optional<int64_t> label;  // >= 0
+
+  [[nodiscard]] std::vector<TensorView> views() const;  // of the inputs
 };
 
 // Samples of one shape joined along the leading dimension.

@@ -43,12 +43,14 @@ class Convolution {
  private:
   struct Space;  // the input and output a dense run walks
   struct Block;
+  struct StagedRow;
 
   void CutRows(bool fold);
   [[nodiscard]] std::string Refusal(const KernelInfo& kernel, std::string_view overflow) const;
   void Choose(std::string_view overflow);
   void Pack();
   void Address(const Space& space, const Block& block, DenseArgs* args) const;
+  [[nodiscard]] StagedRow RowToStage(const Images& im, const Block& block) const;
   void Stage(const Space& space, const Block& block, DenseArgs* args) const;
   void StageFolded(const Space& space, const Block& block, DenseArgs* args) const;
   void QuantizeRows(const Space& space, const Block& block, DenseArgs* args) const;

@@ -103,6 +103,27 @@ void Convolution::Address(const Space& space, const Block& block, DenseArgs* arg
   args->tap_offset = offset;
 }
 
+// A row of the staged input: `columns` pixels, a multiple of stride_w, of which [left, right) are
+// those from x0 + left on of the image, the others `zero`. Codes are made unsigned by xor with
+// flip.
+struct Convolution::StagedRow {
+  int64_t columns, x0, left, right;
+  uint8_t flip, zero;
+};
+
+Convolution::StagedRow Convolution::RowToStage(const Images& im, const Block& block) const {
+  const ConvProblem& p = problem_;
+  const int64_t needed = (block.columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
+  StagedRow r{};
+  r.columns = CeilDiv(needed, p.stride_w) * p.stride_w;
+  r.x0 = block.column * p.stride_w - p.pad_left;
+  r.left = std::clamp<int64_t>(-r.x0, 0, r.columns);
+  r.right = std::clamp<int64_t>(im.width - r.x0, r.left, r.columns);
+  r.flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
+  r.zero = static_cast<uint8_t>(im.x_zero_point + (r.flip != 0 ? 128 : 0));
+  return r;
+}
+
 // A as a copy of the block's input rows: all rows that one filter row reads, one after another,
 // then those of the next remainder modulo stride_h; each padded left and right, to a multiple of
 // stride_w pixels.
@@ -112,18 +133,12 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   const int64_t c = p.in_channels;
   const int64_t reach = (p.kernel_h - 1) * p.dilation_h;  // rows below an output row's first
   const int64_t slots = CeilDiv((block.rows - 1) * p.stride_h + reach + 1, p.stride_h);
-  const int64_t needed = (block.columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1;
-  const int64_t columns = CeilDiv(needed, p.stride_w) * p.stride_w;
-  const int64_t row_bytes = columns * c;
+  const StagedRow r = RowToStage(im, block);
+  const int64_t row_bytes = r.columns * c;
   const int64_t bytes = p.stride_h * slots * row_bytes + kSlack + 15 * p.stride_w * c;
   uint8_t* staged = StagingBuffer(bytes);
 
-  const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
   const KernelInfo& flip_rows = Select(Op::FlipRows);
-  const auto zero = static_cast<uint8_t>(im.x_zero_point + (flip != 0 ? 128 : 0));
-  const int64_t x0 = block.column * p.stride_w - p.pad_left;
-  const int64_t left = std::clamp<int64_t>(-x0, 0, columns);
-  const int64_t right = std::clamp<int64_t>(im.width - x0, left, columns);
   for (int64_t remainder = 0; remainder < p.stride_h; ++remainder) {
     bool read = false;
     for (int64_t ky = 0; ky < p.kernel_h; ++ky) {
@@ -134,28 +149,29 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
       uint8_t* to = staged + (remainder * slots + slot) * row_bytes;
       const int64_t y = (block.row + slot) * p.stride_h + remainder - p.pad_top;
       if (y < 0 || y >= im.height) {
-        std::memset(to, zero, static_cast<size_t>(row_bytes));
+        std::memset(to, r.zero, static_cast<size_t>(row_bytes));
         continue;
       }
-      std::memset(to, zero, static_cast<size_t>(left * c));
-      const uint8_t* from = im.x + ((block.image * im.height + y) * im.width + x0) * im.x_stride;
-      if (im.x_stride == c && flip == 0) {
-        std::memcpy(to + left * c, from + left * c, static_cast<size_t>((right - left) * c));
+      std::memset(to, r.zero, static_cast<size_t>(r.left * c));
+      const uint8_t* from = im.x + ((block.image * im.height + y) * im.width + r.x0) * im.x_stride;
+      if (im.x_stride == c && r.flip == 0) {
+        std::memcpy(to + r.left * c, from + r.left * c,
+                    static_cast<size_t>((r.right - r.left) * c));
       } else if (im.x_stride == c) {
-        Call(flip_rows,
-             FlipRowsArgs{from + left * c, 0, 1, (right - left) * c, to + left * c, 0, flip});
+        Call(flip_rows, FlipRowsArgs{from + r.left * c, 0, 1, (r.right - r.left) * c,
+                                     to + r.left * c, 0, r.flip});
       } else {
-        Call(flip_rows, FlipRowsArgs{from + left * im.x_stride, im.x_stride, right - left, c,
-                                     to + left * c, c, flip});
+        Call(flip_rows, FlipRowsArgs{from + r.left * im.x_stride, im.x_stride, r.right - r.left, c,
+                                     to + r.left * c, c, r.flip});
       }
-      std::memset(to + right * c, zero, static_cast<size_t>((columns - right) * c));
+      std::memset(to + r.right * c, r.zero, static_cast<size_t>((r.columns - r.right) * c));
     }
   }
 
   args->a = staged;
   args->end = staged + bytes;
   args->lda = p.stride_w * c;
-  args->pitch = columns / p.stride_w;
+  args->pitch = r.columns / p.stride_w;
   int64_t* offset = TapBuffer(taps_);
   for (int64_t t = 0; t < taps_; ++t) {
     const int64_t ky = merged_ ? t : t / p.kernel_w, kx = merged_ ? 0 : t % p.kernel_w;
@@ -171,38 +187,32 @@ void Convolution::StageFolded(const Space& space, const Block& block, DenseArgs*
   const ConvProblem& p = problem_;
   const Images& im = space.images;
   const int64_t c = p.in_channels, slots = block.rows - 1 + taps_;
-  const int64_t needed = (block.columns - 1) * p.stride_w + p.kernel_w;
-  const int64_t columns = CeilDiv(needed, p.stride_w) * p.stride_w;
-  const int64_t row_bytes = columns * 2 * c;
+  const StagedRow r = RowToStage(im, block);
+  const int64_t row_bytes = r.columns * 2 * c;
   const int64_t bytes = slots * row_bytes + kSlack + 15 * p.stride_w * 2 * c;
   const int64_t outside_bytes = im.width * c;
   uint8_t* staged = StagingBuffer(bytes + outside_bytes);
   uint8_t* outside = staged + bytes;  // a row of padding, as it would stand in the image
 
-  const uint8_t flip = p.x_type == CodeType::kInt8 ? 0x80 : 0;
   const KernelInfo& interleave = Select(Op::InterleaveRows);
-  const auto zero = static_cast<uint8_t>(im.x_zero_point + (flip != 0 ? 128 : 0));
-  std::memset(outside, zero ^ flip, static_cast<size_t>(outside_bytes));
-  const int64_t x0 = block.column * p.stride_w - p.pad_left;
-  const int64_t left = std::clamp<int64_t>(-x0, 0, columns);
-  const int64_t right = std::clamp<int64_t>(im.width - x0, left, columns);
+  std::memset(outside, r.zero ^ r.flip, static_cast<size_t>(outside_bytes));
   const auto row = [&](int64_t y) {
     const uint8_t* of_image = im.x + (block.image * im.height + y) * im.width * c;
-    return (y < 0 || y >= im.height ? outside : of_image) + (x0 + left) * c;
+    return (y < 0 || y >= im.height ? outside : of_image) + (r.x0 + r.left) * c;
   };
   for (int64_t slot = 0; slot < slots; ++slot) {
     uint8_t* to = staged + slot * row_bytes;
     const int64_t y = (block.row + slot) * 2 - p.pad_top;
-    std::memset(to, zero, static_cast<size_t>(left * 2 * c));
+    std::memset(to, r.zero, static_cast<size_t>(r.left * 2 * c));
     Call(interleave,
-         InterleaveRowsArgs{row(y), row(y + 1), right - left, c, to + left * 2 * c, flip});
-    std::memset(to + right * 2 * c, zero, static_cast<size_t>((columns - right) * 2 * c));
+         InterleaveRowsArgs{row(y), row(y + 1), r.right - r.left, c, to + r.left * 2 * c, r.flip});
+    std::memset(to + r.right * 2 * c, r.zero, static_cast<size_t>((r.columns - r.right) * 2 * c));
   }
 
   args->a = staged;
   args->end = staged + bytes;
   args->lda = p.stride_w * 2 * c;
-  args->pitch = columns / p.stride_w;
+  args->pitch = r.columns / p.stride_w;
   int64_t* offset = TapBuffer(taps_);
   for (int64_t t = 0; t < taps_; ++t) offset[t] = t * row_bytes;
   args->tap_offset = offset;

@@ -35,8 +35,7 @@ bool GivesCodesBack(const RealByCode& real, const QuantizerInfo& y) {
   return true;
 }
 
-std::optional<size_t> ArgumentOf(const Graph& graph, const Node& n) {
-  if (IsElementwiseUnary(n)) return 0;
+std::optional<size_t> OperandBesideNumber(const Graph& graph, const Node& n) {
   static constexpr std::array kOps = {"Add", "Sub", "Mul", "Div"};
   if (!n.domain.empty() || std::find(kOps.begin(), kOps.end(), n.op) == kOps.end())
     return std::nullopt;
@@ -50,6 +49,10 @@ std::optional<size_t> ArgumentOf(const Graph& graph, const Node& n) {
     }
   }
   return std::nullopt;
+}
+
+std::optional<size_t> ArgumentOf(const Graph& graph, const Node& n) {
+  return IsElementwiseUnary(n) ? 0 : OperandBesideNumber(graph, n);
 }
 
 std::optional<RealByCode> Apply(const Graph& graph, const EvaluateFn& evaluate, const Node& n,

@@ -22,6 +22,10 @@ using RealByCode = std::array<float, 256>;
 // has a quantizer of that many times the scale, say.
 [[nodiscard]] bool GivesCodesBack(const RealByCode& real, const QuantizerInfo& y);
 
+// Which input of Add, Sub, Mul or Div stands beside a constant of one number that leaves its shape
+// as it is. Nothing for other operators, and where both are constants.
+[[nodiscard]] std::optional<size_t> OperandBesideNumber(const Graph& graph, const Node& n);
+
 // The input that `n` is an elementwise function of, all others being constants: the one of an
 // elementwise operator, or the operand of Add, Sub, Mul or Div with a number.
 [[nodiscard]] std::optional<size_t> ArgumentOf(const Graph& graph, const Node& n);

@@ -328,11 +328,8 @@ class Lowering {
     const ValueId other = add.inputs[0] == n.outputs[0] ? add.inputs[1] : add.inputs[0];
     const auto q = DequantizerOf(graph_, other);
     const Tensor* b = graph_.ConstantOf(q ? q->codes : other);
-    const ValueType& type = graph_.value(n.outputs[0]).type;
     if (b == nullptr || b->dtype() != (q ? DType::kInt32 : DType::kFloat32) ||
-        b->elements() != channels || b->shape().rank() < 1 ||
-        b->shape()[b->shape().rank() - 1] != channels || !type.has_rank ||
-        b->shape().rank() > static_cast<int>(type.dims.size())) {
+        !IsNumberPerColumn(b->shape(), channels, graph_.value(n.outputs[0]).type)) {
       return {};
     }
     return {other, add.outputs[0]};

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "passes/functions_of_codes.h"
 #include "passes/quantizers.h"
 #include "passes/raise_opset.h"
 
@@ -138,11 +139,9 @@ class Planner {
         uses_[static_cast<size_t>(product)].size() != 1) {
       return false;
     }
-    const ValueType& type = graph_.value(product).type;
-    const Shape& b = graph_.ConstantOf(n.inputs[side])->shape();
-    const int64_t columns = graph_.ConstantOf(graph_.node(p).inputs[1])->shape()[1];
-    return type.has_rank && b.rank() >= 1 && b.rank() <= static_cast<int>(type.dims.size()) &&
-           b[b.rank() - 1] == columns && b.elements() == columns;
+    return IsNumberPerColumn(graph_.ConstantOf(n.inputs[side])->shape(),
+                             graph_.ConstantOf(graph_.node(p).inputs[1])->shape()[1],
+                             graph_.value(product).type);
   }
 
   // ONNX Runtime makes a Gemm of MatMul and Add, reshaping what has more than two dimensions,
@@ -237,21 +236,6 @@ class Planner {
            (IsFloatConstant(graph_, n.inputs[0]) != IsFloatConstant(graph_, n.inputs[1]));
   }
 
-  // The operand of Add, Sub, Mul or Div with one number.
-  ValueId OperandBesideNumber(const Node& n) const {
-    if (!OneOf(n, std::array{"Add", "Sub", "Mul", "Div"})) return kNoValue;
-    for (const size_t side : {0U, 1U}) {
-      const ValueType& type = graph_.value(n.inputs[side]).type;
-      if (!IsFloatConstant(graph_, n.inputs[1 - side]) || !IsFloatValue(n.inputs[side])) continue;
-      const Tensor& number = *graph_.ConstantOf(n.inputs[1 - side]);
-      if (number.elements() == 1 && type.has_rank &&
-          number.shape().rank() <= static_cast<int>(type.dims.size())) {
-        return n.inputs[side];
-      }
-    }
-    return kNoValue;
-  }
-
   void PullBack(NodeId id) {
     const Node& n = graph_.node(id);
     if (n.Is("Split")) return PullThroughSplit(id);
@@ -286,9 +270,10 @@ class Planner {
       PullThroughActivation(n);
     } else if (IsActivationFunction(n, options_.target)) {
       Mark(n.inputs[0], id);
-    } else if (const ValueId x = OperandBesideNumber(n);
-               x != kNoValue && options_.target == Target::kOctet && ComesFromCodes(x)) {
-      Mark(x, id);  // a table, or a scale
+    } else if (const auto x = OperandBesideNumber(graph_, n);
+               x && options_.target == Target::kOctet && IsFloatValue(n.inputs[*x]) &&
+               ComesFromCodes(n.inputs[*x])) {
+      Mark(n.inputs[*x], id);  // a table, or a scale
     }
   }
 

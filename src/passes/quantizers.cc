@@ -86,4 +86,10 @@ std::optional<QuantizerInfo> DequantizerOf(const Graph& graph, ValueId value) {
   return QuantizerOf(graph, producer);
 }
 
+bool IsNumberPerColumn(const Shape& addend, int64_t columns, const ValueType& product) {
+  return addend.rank() >= 1 && addend[addend.rank() - 1] == columns &&
+         addend.elements() == columns && product.has_rank &&
+         addend.rank() <= static_cast<int>(product.dims.size());
+}
+
 }  // namespace octet

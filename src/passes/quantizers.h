@@ -40,4 +40,9 @@ struct QuantizerInfo {
 // Of the DequantizeLinear that makes `value`, or nullopt.
 [[nodiscard]] std::optional<QuantizerInfo> DequantizerOf(const Graph& graph, ValueId value);
 
+// Whether an addend of this shape gives each of the `columns` of a product one number, and leaves
+// the product's shape as it is: then it is a layer's bias.
+[[nodiscard]] bool IsNumberPerColumn(const Shape& addend, int64_t columns,
+                                     const ValueType& product);
+
 }  // namespace octet

@@ -109,9 +109,7 @@ RangeChoice ActivationRanges::LogitsRange(ValueId v, const NumberFormat& format)
   std::vector<Tensor> samples(static_cast<size_t>(std::min(kLogitsSamples, data_->size())));
   ParallelForEach(static_cast<int64_t>(samples.size()), [&](int64_t i) {
     const Sample sample = data_->Load(i);
-    std::vector<TensorView> inputs;
-    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
-    samples[static_cast<size_t>(i)] = std::move(executor.Run(inputs)[0]);
+    samples[static_cast<size_t>(i)] = std::move(executor.Run(sample.views())[0]);
   });
   // Classes lie along the last axis that has more than one element.
   int64_t classes = 1;

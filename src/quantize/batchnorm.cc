@@ -32,9 +32,7 @@ Moments MomentsOf(const Graph& graph, const std::vector<Sample>& data, std::span
   std::vector<Sums> sums(shift.size());
   int64_t count = 0;
   ParallelForEach(static_cast<int64_t>(data.size()), [&](int64_t i) {
-    std::vector<TensorView> inputs;
-    for (const Tensor& t : data[static_cast<size_t>(i)].inputs) inputs.push_back(t.view());
-    const std::vector<Tensor> outputs = executor.Run(inputs);
+    const std::vector<Tensor> outputs = executor.Run(data[static_cast<size_t>(i)].views());
     const auto x = outputs[0].data<float>();
     const Extents e = ExtentsOf(outputs[0].shape().dims(), 1);
     std::vector<double> first(shift.size()), second(shift.size());

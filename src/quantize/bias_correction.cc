@@ -90,28 +90,27 @@ ChannelMeans MeansOf(const Graph& graph, const std::vector<Watch>& watched,
   std::map<ValueId, std::vector<FixedSum>> sums;
   std::map<ValueId, int64_t> counts;
   ParallelForEach(static_cast<int64_t>(data.size()), [&](int64_t i) {
-    std::vector<TensorView> inputs;
-    for (const Tensor& t : data[static_cast<size_t>(i)].inputs) inputs.push_back(t.view());
-    (void)executor.Run(inputs, [&](ValueId v, const TensorView& view) {
-      const Extents e = ExtentsOf(view.shape.dims(), axes.at(v));
-      std::vector<double> sum(static_cast<size_t>(e.channels), 0.0);
-      const auto x = view.data<float>();
-      for (int64_t o = 0; o < e.outer; ++o) {
-        for (int64_t c = 0; c < e.channels; ++c) {
-          double s = 0;
-          for (float value : x.subspan(static_cast<size_t>((o * e.channels + c) * e.inner),
-                                       static_cast<size_t>(e.inner))) {
-            s += static_cast<double>(value);
+    (void)executor.Run(
+        data[static_cast<size_t>(i)].views(), [&](ValueId v, const TensorView& view) {
+          const Extents e = ExtentsOf(view.shape.dims(), axes.at(v));
+          std::vector<double> sum(static_cast<size_t>(e.channels), 0.0);
+          const auto x = view.data<float>();
+          for (int64_t o = 0; o < e.outer; ++o) {
+            for (int64_t c = 0; c < e.channels; ++c) {
+              double s = 0;
+              for (float value : x.subspan(static_cast<size_t>((o * e.channels + c) * e.inner),
+                                           static_cast<size_t>(e.inner))) {
+                s += static_cast<double>(value);
+              }
+              sum[static_cast<size_t>(c)] += s;
+            }
           }
-          sum[static_cast<size_t>(c)] += s;
-        }
-      }
-      const std::lock_guard lock(mutex);
-      auto& total = sums[v];
-      total.resize(sum.size());
-      for (size_t c = 0; c < sum.size(); ++c) total[c].Add(sum[c]);
-      counts[v] += e.outer * e.inner;
-    });
+          const std::lock_guard lock(mutex);
+          auto& total = sums[v];
+          total.resize(sum.size());
+          for (size_t c = 0; c < sum.size(); ++c) total[c].Add(sum[c]);
+          counts[v] += e.outer * e.inner;
+        });
   });
   ChannelMeans means;
   for (const auto& [v, total] : sums) {

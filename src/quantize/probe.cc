@@ -37,9 +37,7 @@ std::vector<ErrorStats> Probe::Measure(const Dataset& data, int64_t samples) con
                                                  std::vector<ErrorStats>(size()));
   ParallelForEach(samples, [&](int64_t i) {
     const Sample sample = data.Load(i);
-    std::vector<TensorView> inputs;
-    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
-    const auto outputs = executor.Run(inputs);
+    const auto outputs = executor.Run(sample.views());
     for (size_t b = 0; b < size(); ++b) {
       by_sample[static_cast<size_t>(i)][b].Add(outputs[2 * b].data<float>(),
                                                outputs[2 * b + 1].data<float>());

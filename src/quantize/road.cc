@@ -136,8 +136,7 @@ double OutputDifference(const Graph& before, const Graph& after, const Dataset& 
   double difference = 0;
   for (int64_t i = 0; i < std::min<int64_t>(2, data.size()); ++i) {
     const Sample sample = data.Load(i);
-    std::vector<TensorView> inputs;
-    for (const Tensor& t : sample.inputs) inputs.push_back(t.view());
+    const std::vector<TensorView> inputs = sample.views();
     const auto x = a.Run(inputs);
     const auto y = b.Run(inputs);
     for (size_t o = 0; o < x.size(); ++o) {

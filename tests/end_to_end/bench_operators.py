@@ -129,7 +129,6 @@ class BenchOperators(unittest.TestCase):
 
     def test_peers_of_other_processes(self):
         """bench/peers/operators.py compares like with like and checks the peers' results."""
-        SCRATCH.mkdir(parents=True, exist_ok=True)
         path = SCRATCH / "peers.json"
         text = self.script(
             "bench/peers/operators.py", "linear 5x32x16",
@@ -147,7 +146,6 @@ class BenchOperators(unittest.TestCase):
         report = succeed("bench", "conv2d", "1x4x6x6", 8, "3x3", *QUICK, "--json")
         moved = succeed("bench", "quantize", "1x4x6x6", *QUICK, "--json")
         paths = [SCRATCH / "operator.json", SCRATCH / "moved.json"]
-        SCRATCH.mkdir(parents=True, exist_ok=True)
         for path, result in zip(paths, (report, moved)):
             path.write_text(result.out, encoding="utf-8")
         text = self.script("bench/table.py", *paths)
@@ -160,7 +158,6 @@ class BenchOperators(unittest.TestCase):
         missing = run("bench", "no-such-model.onnx")
         self.assertIn(missing.code, (BAD_FILE, IO_ERROR))
         # A file named like a subcommand is reached by its folder.
-        SCRATCH.mkdir(parents=True, exist_ok=True)
         named = SCRATCH / "linear"
         onnx.save(onnx.load(MODEL), named)
         succeed("bench", named, *QUICK)

@@ -14,10 +14,6 @@ LUT = "00000000/00111210/01122210/01222210/01222110/02221110/01111100/00000000"
 
 
 class Multiplier(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-
     def test_list_and_help(self):
         kinds = [kind["kind"] for kind in succeed("multiplier", "--list", "--json").json]
         self.assertEqual(kinds, ["exact", "hw", "v9", "qamaa", "table"])
@@ -99,10 +95,6 @@ def approximate(name, multiplier, activation="e3m4:bias=int", weight="e3m4:bias=
 
 class Layers(unittest.TestCase):
     DATA = ("--data", DATA, *PRESET, "--samples", 1)
-
-    @classmethod
-    def setUpClass(cls):
-        SCRATCH.mkdir(parents=True, exist_ok=True)
 
     def replay(self, model, layer, *flags):
         """Sums and results again from the files of --dump; exact products beside them."""

@@ -27,7 +27,6 @@ FLOATS = 100_000_000  # float32 inputs in all
 
 def encode(name, values, *options):
     """The codes Octet gives them."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         np.save(f"{folder}/x.npy", values)
         succeed(
