@@ -304,6 +304,21 @@ TEST(Conv, Depthwise3x3Borders) {
         }
 }
 
+// Wide enough for vectors of several pixels that lie wholly inside a row.
+TEST(Conv, Depthwise3x3Interiors) {
+  ConvCheck check(10);
+  for (const int64_t stride : {1, 2})
+    for (const int64_t c : {8, 16, 32, 80})
+      for (const int64_t w : {18, 35, 36, 39})
+        for (const int64_t pad : {0, 1, 2})
+          for (const auto output : {OutputType::kUint8, OutputType::kInt8}) {
+            ConvProblem p = Problem(c, c, c, 3, stride, pad);
+            if (pad == 1 && stride == 2) p.pad_top = p.pad_left = 0;
+            check.Run(MakeCase(p, 1, 5, w, output, &check));
+            if (HasFatalFailure()) return;
+          }
+}
+
 // Products of 0.5 by construction: acc * 0.5 ends in .5 for every odd acc, on both sides of zero.
 TEST(Conv, RequantizeTiesGoToEven) {
   for (const auto& op : {Op::Dense, Op::Reference}) {

@@ -7,15 +7,16 @@
 //   3x3   stride 1: a column of four input rows is interleaved once and used by three kernel
 //         columns and two output rows. Stride 2: columns of three rows, one of three carried over.
 //   taps  any filter, stride, dilation: taps in groups of four
-#include "kernels/depthwise_avx512vnni.h"
-
 #include <string.h>
+
+#include "kernels/depthwise_sixteen_avx512vnni.h"
 
 namespace octet::kernels {
 namespace {
 
-// One block of channels: its tables in the accumulators' order, and where it stands.
-template <class V, bool kFull>
+// One block of channels: its tables in the accumulators' order, and where it stands. kPlain: see
+// IsPlain.
+template <class V, bool kFull, bool kPlain>
 struct Block {
   alignas(64) int32_t bias[V::kChannels];
   alignas(64) float multiplier[V::kChannels];
@@ -52,7 +53,8 @@ struct Block {
     return V::LoadSome(pixel, block_mask);
   }
   [[nodiscard]] typename V::Int Pixel(const uint8_t* pixel) const {
-    return V::Xor(Fetch(pixel + c, mask), flip_x);
+    const auto x = Fetch(pixel + c, mask);
+    return kPlain ? x : V::Xor(x, flip_x);
   }
   [[nodiscard]] Quad<V> Bias() const {
     Quad<V> acc;
@@ -61,24 +63,30 @@ struct Block {
     return acc;
   }
 
-  // out: output pixel index
-  void Store(const Quad<V>& acc, int64_t out) const {
-    const EpilogueArgs& e = d->epilogue;
-    if (e.output != kStoreCodes || e.residual != kNoResidual) {
-      StoreInOrder(acc, out);
-      return;
-    }
+  // y: the pixel's first byte of this block
+  void StoreCodes(const Quad<V>& acc, uint8_t* y) const {
     typename V::Int q[4];
     OCTET_UNROLL
-    for (int j = 0; j < 4; ++j) q[j] = V::Requantized(acc.v[j], multiplier + j * V::kChannels / 4);
+    for (int j = 0; j < 4; ++j)
+      q[j] = V::template Requantized<kPlain>(acc.v[j], multiplier + j * V::kChannels / 4);
     auto codes =
         V::Pack16(V::Add16(V::Pack32(q[0], q[1]), zero), V::Add16(V::Pack32(q[2], q[3]), zero));
-    codes = V::Xor(V::Clamp8(codes, lo, hi), flip_y);
-    uint8_t* y = d->y + out * d->channels + c;
+    codes = V::Clamp8(codes, lo, hi);
+    if constexpr (!kPlain) codes = V::Xor(codes, flip_y);
     if constexpr (kFull) {
       V::Store(y, codes);
     } else {
       V::StoreSome(y, mask, codes);
+    }
+  }
+
+  // out: output pixel index
+  void Store(const Quad<V>& acc, int64_t out) const {
+    const EpilogueArgs& e = d->epilogue;
+    if (kPlain || (e.output == kStoreCodes && e.residual == kNoResidual)) {
+      StoreCodes(acc, d->y + out * d->channels + c);
+    } else {
+      StoreInOrder(acc, out);
     }
   }
 
@@ -111,109 +119,133 @@ struct Block {
   }
 };
 
-// Input rows of one or two output rows. Rows outside the image read the zero pixel, at step 0.
-struct Rows {
-  const uint8_t* base[4];
+// Columns of kRows input rows from `first` on, interleaved, from left to right; the fourth of three
+// repeats the third against zero weights. Outside the image all is the zero pixel.
+template <class V, bool kFull, bool kPlain, int kRows>
+struct Columns {
+  const Block<V, kFull, kPlain>& b;
+  const uint8_t* zero_pixel;
+  int64_t ix, width;
+  const uint8_t* p[4];  // column ix, or the first
   int64_t step[4];
+
+  Columns(const Block<V, kFull, kPlain>& block, int64_t first)
+      : b(block), zero_pixel(block.d->zero_pixel), ix(-block.d->pad_left), width(block.d->width) {
+    const DepthwiseArgs& d = *b.d;
+    for (int64_t i = 0; i < kRows; ++i) {
+      const bool inside = first + i >= 0 && first + i < d.height;
+      p[i] = inside ? d.x + (first + i) * d.width * d.channels : zero_pixel;
+      step[i] = inside ? d.channels : 0;
+    }
+  }
+
+  OCTET_INLINE Quad<V> Of(const Columns& k, const uint8_t* p0, const uint8_t* p1, const uint8_t* p2,
+                          const uint8_t* p3) {
+    const auto third = k.b.Pixel(p2);
+    return Interleave<V>(k.b.Pixel(p0), k.b.Pixel(p1), third, kRows == 3 ? third : k.b.Pixel(p3));
+  }
+
+  OCTET_INLINE Quad<V> Next(Columns* k) {
+    const bool inside = static_cast<uint64_t>(k->ix++) < static_cast<uint64_t>(k->width);
+    if (__builtin_expect(!inside, 0))
+      return Of(*k, k->zero_pixel, k->zero_pixel, k->zero_pixel, k->zero_pixel);
+    const Quad<V> column = Of(*k, k->p[0], k->p[1], k->p[2], k->p[kRows - 1]);
+    OCTET_UNROLL
+    for (int i = 0; i < kRows; ++i) k->p[i] += k->step[i];
+    return column;
+  }
 };
 
-Rows RowsAt(const DepthwiseArgs& d, int64_t first) {
-  Rows rows;
-  for (int64_t i = 0; i < 4; ++i) {
-    const int64_t iy = first + i;
-    const bool inside = iy >= 0 && iy < d.height;
-    rows.base[i] = inside ? d.x + iy * d.width * d.channels : d.zero_pixel;
-    rows.step[i] = inside ? d.channels : 0;
-  }
-  return rows;
-}
-
-// Column ix of kRows input rows, interleaved; the fourth of three repeats the third against zero
-// weights.
-template <class V, bool kFull, int kRows>
-OCTET_INLINE Quad<V> Column(const Block<V, kFull>& b, const Rows& rows, int64_t ix) {
-  const uint8_t* p[4];
-  if (ix >= 0 && ix < b.d->width) {
-    OCTET_UNROLL
-    for (int i = 0; i < kRows; ++i) p[i] = rows.base[i] + ix * rows.step[i];
+// One output pixel from its three columns.
+template <class V, bool kFull, bool kPlain>
+OCTET_INLINE void Pixel3x3(const Block<V, kFull, kPlain>& b, const int8_t* w, const Quad<V>& c0,
+                           const Quad<V>& c1, const Quad<V>& c2, int64_t out, uint8_t* y) {
+  constexpr int64_t kKernelColumn = 4 * V::kChannels;
+  Quad<V> acc = b.Bias();
+  DotQuad<V>(&acc, c0, w);
+  DotQuad<V>(&acc, c1, w + kKernelColumn);
+  DotQuad<V>(&acc, c2, w + 2 * kKernelColumn);
+  if constexpr (kPlain) {
+    b.StoreCodes(acc, y);
   } else {
-    OCTET_UNROLL
-    for (int i = 0; i < kRows; ++i) p[i] = b.d->zero_pixel;
-  }
-  const auto third = b.Pixel(p[2]);
-  if constexpr (kRows == 3) {
-    return Interleave<V>(b.Pixel(p[0]), b.Pixel(p[1]), third, third);
-  } else {
-    return Interleave<V>(b.Pixel(p[0]), b.Pixel(p[1]), third, b.Pixel(p[3]));
+    b.Store(acc, out);
   }
 }
 
 // 3x3, stride 1: output rows oy and, where kTwo, oy + 1.
-template <class V, bool kFull, bool kTwo>
-void Row3x3Stride1(const Block<V, kFull>& b, int64_t oy) {
+template <class V, bool kFull, bool kPlain, bool kTwo>
+void Row3x3Stride1(const Block<V, kFull, kPlain>& b, int64_t oy) {
   const DepthwiseArgs& d = *b.d;
-  constexpr int kRows = kTwo ? 4 : 3;
-  constexpr int64_t kHalf = 12 * V::kChannels, kKernelColumn = 4 * V::kChannels;
-  const Rows rows = RowsAt(d, oy - d.pad_top);
-  Quad<V> c0 = Column<V, kFull, kRows>(b, rows, -d.pad_left);
-  Quad<V> c1 = Column<V, kFull, kRows>(b, rows, 1 - d.pad_left);
-  for (int64_t ox = 0; ox < d.out_width; ++ox) {
-    const Quad<V> c2 = Column<V, kFull, kRows>(b, rows, ox + 2 - d.pad_left);
-    Quad<V> acc = b.Bias();
-    DotQuad<V>(&acc, c0, b.w);
-    DotQuad<V>(&acc, c1, b.w + kKernelColumn);
-    DotQuad<V>(&acc, c2, b.w + 2 * kKernelColumn);
-    b.Store(acc, oy * d.out_width + ox);
-    if constexpr (kTwo) {
-      Quad<V> next = b.Bias();
-      DotQuad<V>(&next, c0, b.w + kHalf);
-      DotQuad<V>(&next, c1, b.w + kHalf + kKernelColumn);
-      DotQuad<V>(&next, c2, b.w + kHalf + 2 * kKernelColumn);
-      b.Store(next, (oy + 1) * d.out_width + ox);
-    }
-    c0 = c1;
-    c1 = c2;
+  const int64_t channels = d.channels, width = d.out_width;
+  const int8_t* w = b.w;
+  Columns<V, kFull, kPlain, kTwo ? 4 : 3> columns(b, oy - d.pad_top);
+  int64_t out = oy * width;
+  uint8_t *y = d.y + out * channels + b.c, *below = y + (kTwo ? width * channels : 0);
+  Quad<V> c0 = columns.Next(&columns), c1 = columns.Next(&columns), c2;
+  const auto pixel = [&](const Quad<V>& a, const Quad<V>& m, Quad<V>* z)
+      __attribute__((always_inline)) {
+    *z = columns.Next(&columns);
+    Pixel3x3(b, w, a, m, *z, out, y);
+    if constexpr (kTwo) Pixel3x3(b, w + 12 * V::kChannels, a, m, *z, out + width, below);
+    ++out;
+    y += channels;
+    below += channels;
+  };
+  // Three at a time: columns change their names, not their registers.
+  int64_t left = width;
+  for (; left >= 3; left -= 3) {
+    pixel(c0, c1, &c2);
+    pixel(c1, c2, &c0);
+    pixel(c2, c0, &c1);
   }
+  if (left > 0) pixel(c0, c1, &c2);
+  if (left > 1) pixel(c1, c2, &c0);
 }
 
-template <class V, bool kFull>
-void Row3x3Stride2(const Block<V, kFull>& b, int64_t oy) {
+template <class V, bool kFull, bool kPlain>
+void Row3x3Stride2(const Block<V, kFull, kPlain>& b, int64_t oy) {
   const DepthwiseArgs& d = *b.d;
-  constexpr int64_t kKernelColumn = 4 * V::kChannels;
-  const Rows rows = RowsAt(d, oy * 2 - d.pad_top);
-  Quad<V> c0 = Column<V, kFull, 3>(b, rows, -d.pad_left);
-  for (int64_t ox = 0; ox < d.out_width; ++ox) {
-    const Quad<V> c1 = Column<V, kFull, 3>(b, rows, ox * 2 + 1 - d.pad_left);
-    const Quad<V> c2 = Column<V, kFull, 3>(b, rows, ox * 2 + 2 - d.pad_left);
-    Quad<V> acc = b.Bias();
-    DotQuad<V>(&acc, c0, b.w);
-    DotQuad<V>(&acc, c1, b.w + kKernelColumn);
-    DotQuad<V>(&acc, c2, b.w + 2 * kKernelColumn);
-    b.Store(acc, oy * d.out_width + ox);
-    c0 = c2;
+  const int64_t channels = d.channels;
+  const int8_t* w = b.w;
+  Columns<V, kFull, kPlain, 3> columns(b, oy * 2 - d.pad_top);
+  int64_t out = oy * d.out_width;
+  uint8_t* y = d.y + out * channels + b.c;
+  Quad<V> c0 = columns.Next(&columns), c2;
+  const auto pixel = [&](const Quad<V>& a, Quad<V>* z) __attribute__((always_inline)) {
+    const Quad<V> m = columns.Next(&columns);
+    *z = columns.Next(&columns);
+    Pixel3x3(b, w, a, m, *z, out, y);
+    ++out;
+    y += channels;
+  };
+  int64_t left = d.out_width;
+  for (; left >= 2; left -= 2) {
+    pixel(c0, &c2);
+    pixel(c2, &c0);
   }
+  if (left > 0) pixel(c0, &c2);
 }
 
-template <class V, bool kFull>
+template <class V, bool kFull, bool kPlain>
 void Run3x3(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
-  const Block<V, kFull> b(d, w, c);
+  const Block<V, kFull, kPlain> b(d, w, c);
   for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
     if (d.stride_h == 2) {
       Row3x3Stride2(b, oy++);
     } else if (oy + 1 < d.oy_end) {
-      Row3x3Stride1<V, kFull, true>(b, oy);
+      Row3x3Stride1<V, kFull, kPlain, true>(b, oy);
       oy += 2;
     } else {
-      Row3x3Stride1<V, kFull, false>(b, oy++);
+      Row3x3Stride1<V, kFull, kPlain, false>(b, oy++);
     }
   }
 }
 
 constexpr int64_t kMaxTaps = 256;
 
-template <class V, bool kFull>
+template <class V, bool kFull, bool kPlain>
 void RunTaps(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
-  const Block<V, kFull> b(d, w, c);
+  const Block<V, kFull, kPlain> b(d, w, c);
   const int64_t taps = d.kernel_h * d.kernel_w, groups = (taps + 3) / 4;
   const uint8_t* p[kMaxTaps + 3];
   for (int64_t t = taps; t < groups * 4; ++t) p[t] = d.zero_pixel;
@@ -239,10 +271,12 @@ void RunTaps(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
 
 template <class V, bool kFull>
 void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
-  if (is_3x3) {
-    Run3x3<V, kFull>(d, w, c);
+  if (!is_3x3) {
+    RunTaps<V, kFull, false>(d, w, c);
+  } else if (IsPlain(d)) {
+    Run3x3<V, kFull, true>(d, w, c);
   } else {
-    RunTaps<V, kFull>(d, w, c);
+    Run3x3<V, kFull, false>(d, w, c);
   }
 }
 
@@ -271,6 +305,8 @@ void Run(const DepthwiseArgs& d, bool is_3x3) {
         RunBlock<Wide>(piece, w, c, is_3x3);
       } else if (width == 32) {
         RunBlock<Middle>(piece, w, c, is_3x3);
+      } else if (is_3x3 && d.channels - c >= 16 && d.out_width >= 4 && IsPlain(d)) {
+        Sixteen(piece, w, c).Run();
       } else {
         RunBlock<Narrow>(piece, w, c, is_3x3);
       }

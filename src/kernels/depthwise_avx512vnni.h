@@ -27,8 +27,10 @@ struct Wide {
   OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm512_unpackhi_epi8(a, b); }
   OCTET_INLINE Int LowWords(Int a, Int b) { return _mm512_unpacklo_epi16(a, b); }
   OCTET_INLINE Int HighWords(Int a, Int b) { return _mm512_unpackhi_epi16(a, b); }
+  template <bool kSmall>
   OCTET_INLINE Int Requantized(Int acc, const float* m) {
-    return Requantize(AsAcc(acc), _mm512_loadu_ps(m));
+    return kSmall ? RequantizeSmall(AsAcc(acc), _mm512_loadu_ps(m))
+                  : Requantize(AsAcc(acc), _mm512_loadu_ps(m));
   }
   OCTET_INLINE Int Pack32(Int a, Int b) { return _mm512_packs_epi32(a, b); }
   OCTET_INLINE Int Pack16(Int a, Int b) { return _mm512_packus_epi16(a, b); }
@@ -61,9 +63,10 @@ struct Middle {
   OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm256_unpackhi_epi8(a, b); }
   OCTET_INLINE Int LowWords(Int a, Int b) { return _mm256_unpacklo_epi16(a, b); }
   OCTET_INLINE Int HighWords(Int a, Int b) { return _mm256_unpackhi_epi16(a, b); }
+  template <bool kSmall>
   OCTET_INLINE Int Requantized(Int acc, const float* m) {
     const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(m));
-    return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(65536.0F)));
+    return _mm256_cvtps_epi32(kSmall ? v : _mm256_min_ps(v, _mm256_set1_ps(65536.0F)));
   }
   OCTET_INLINE Int Pack32(Int a, Int b) { return _mm256_packs_epi32(a, b); }
   OCTET_INLINE Int Pack16(Int a, Int b) { return _mm256_packus_epi16(a, b); }
@@ -92,9 +95,10 @@ struct Narrow {
   OCTET_INLINE Int HighBytes(Int a, Int b) { return _mm_unpackhi_epi8(a, b); }
   OCTET_INLINE Int LowWords(Int a, Int b) { return _mm_unpacklo_epi16(a, b); }
   OCTET_INLINE Int HighWords(Int a, Int b) { return _mm_unpackhi_epi16(a, b); }
+  template <bool kSmall>
   OCTET_INLINE Int Requantized(Int acc, const float* m) {
     const __m128 v = _mm_mul_ps(_mm_cvtepi32_ps(acc), _mm_loadu_ps(m));
-    return _mm_cvtps_epi32(_mm_min_ps(v, _mm_set1_ps(65536.0F)));
+    return _mm_cvtps_epi32(kSmall ? v : _mm_min_ps(v, _mm_set1_ps(65536.0F)));
   }
   OCTET_INLINE Int Pack32(Int a, Int b) { return _mm_packs_epi32(a, b); }
   OCTET_INLINE Int Pack16(Int a, Int b) { return _mm_packus_epi16(a, b); }
@@ -102,6 +106,14 @@ struct Narrow {
   OCTET_INLINE Int Clamp8(Int v, Int lo, Int hi) { return _mm_min_epu8(_mm_max_epu8(v, lo), hi); }
   OCTET_INLINE Int Dot4(Int acc, Int x, Int w) { return _mm_dpbusd_epi32(acc, x, w); }
 };
+
+// Unsigned codes in and out, no residual, nothing to clamp before it is rounded: the usual case,
+// for which a third of the instructions can be left out.
+OCTET_INLINE bool IsPlain(const DepthwiseArgs& d) {
+  const EpilogueArgs& e = d.epilogue;
+  return d.x_flip == 0 && e.y_flip == 0 && e.small && e.output == kStoreCodes &&
+         e.residual == kNoResidual;
+}
 
 template <class V>
 struct Quad {

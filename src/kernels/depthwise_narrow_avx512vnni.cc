@@ -66,16 +66,19 @@ OCTET_INLINE __m512i Bytes(const Row& row, int64_t start, __m512i zero) {
   return _mm512_mask_loadu_epi8(zero, some, row.x + start);
 }
 
-// Kernel column kx for the 64 output bytes from `out` on.
-template <int kStride>
-OCTET_INLINE __m512i Column(const DepthwiseArgs& d, const Tables& t, const Row& row, int64_t out,
-                            int kx) {
-  const int64_t start = out * kStride + (kx - d.pad_left) * d.channels;
-  if constexpr (kStride == 1) return _mm512_xor_si512(Bytes(row, start, t.zero), t.flip_x);
-  // kx = 1 takes the odd pixels of what kx = 0 reads.
-  const int64_t from = kx == 1 ? start - d.channels : start;
-  const __m512i low = Bytes(row, from, t.zero), high = Bytes(row, from + 64, t.zero);
-  return _mm512_xor_si512(_mm512_permutex2var_epi64(low, kx == 1 ? t.odd : t.even, high), t.flip_x);
+// Kernel column kx for the 64 output bytes from `out` on. kInside: all it reads is in the row.
+template <int kStride, bool kPlain, bool kInside>
+OCTET_INLINE __m512i Column(const Tables& t, const Row& row, int64_t out, int kx, int64_t channels,
+                            int64_t pad_left) {
+  // At stride 2, kx = 1 takes the odd pixels of what kx = 0 reads.
+  const int64_t start = out * kStride + ((kStride == 2 && kx == 1 ? 0 : kx) - pad_left) * channels;
+  const auto bytes = [&](int64_t at) __attribute__((always_inline)) {
+    return kInside ? _mm512_loadu_si512(row.x + at) : Bytes(row, at, t.zero);
+  };
+  __m512i x = bytes(start);
+  if constexpr (kStride == 2)
+    x = _mm512_permutex2var_epi64(x, kx == 1 ? t.odd : t.even, bytes(start + 64));
+  return kPlain ? x : _mm512_xor_si512(x, t.flip_x);
 }
 
 OCTET_INLINE Quad<Wide> Bias(const Tables& t) {
@@ -85,15 +88,18 @@ OCTET_INLINE Quad<Wide> Bias(const Tables& t) {
   return acc;
 }
 
-// y: the output row; n: bytes of it from `out` on that are real.
+// y: the output row; n: bytes of it from `out` on that are real. kPlain: see IsPlain.
+template <bool kPlain>
 OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide>& acc, uint8_t* y,
                         int64_t out, int64_t n) {
   const EpilogueArgs& e = d.epilogue;
-  if (e.output == kStoreCodes) {
+  if (kPlain || e.output == kStoreCodes) {
     __m512i q[4];
     OCTET_UNROLL
-    for (int j = 0; j < 4; ++j) q[j] = Wide::Requantized(acc.v[j], t.multiplier + j * 16);
-    const __m512i codes = Bound(PackCodes(q[0], q[1], q[2], q[3], t.zero_y), t.lo, t.hi, t.flip_y);
+    for (int j = 0; j < 4; ++j) q[j] = Wide::Requantized<kPlain>(acc.v[j], t.multiplier + j * 16);
+    const __m512i packed = PackCodes(q[0], q[1], q[2], q[3], t.zero_y);
+    const __m512i codes =
+        kPlain ? Wide::Clamp8(packed, t.lo, t.hi) : Bound(packed, t.lo, t.hi, t.flip_y);
     if (n >= 64) {
       _mm512_storeu_si512(y + out, codes);
     } else {
@@ -112,30 +118,71 @@ OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide
   }
 }
 
-template <int kStride, bool kTwo>
+// One or two output rows, and the input rows they read.
+struct Strip {
+  Row rows[4];
+  uint8_t *y, *below;
+};
+
+// 64 bytes of a strip's output from `out` on.
+template <int kStride, bool kTwo, bool kPlain, bool kInside>
+OCTET_INLINE void OutputBytes(const DepthwiseArgs& d, const Tables& t, const Strip& strip,
+                              const int8_t* w, int64_t channels, int64_t pad_left, int64_t out,
+                              int64_t n) {
+  const auto column = [&](int row, int kx) __attribute__((always_inline)) {
+    return Column<kStride, kPlain, kInside>(t, strip.rows[row], out, kx, channels, pad_left);
+  };
+  Quad<Wide> acc = Bias(t), next = Bias(t);
+  OCTET_UNROLL
+  for (int kx = 0; kx < 3; ++kx) {
+    const __m512i r2 = column(2, kx);
+    // The third row again meets zero weights.
+    const Quad<Wide> x =
+        Interleave<Wide>(column(0, kx), column(1, kx), r2, kTwo ? column(3, kx) : r2);
+    DotQuad<Wide>(&acc, x, w + kx * 256);
+    if constexpr (kTwo) DotQuad<Wide>(&next, x, w + (3 + kx) * 256);
+  }
+  Store<kPlain>(d, t, acc, strip.y, out, n);
+  if constexpr (kTwo) Store<kPlain>(d, t, next, strip.below, out, n);
+}
+
+template <int kStride, bool kTwo, bool kPlain>
 void OutputRows(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
   constexpr int kRows = kTwo ? 4 : 3;
-  Row rows[4];
-  for (int i = 0; i < kRows; ++i) rows[i] = RowAt(d, oy * kStride + i - d.pad_top);
+  const int64_t channels = d.channels, pad_left = d.pad_left, bytes = d.out_width * channels;
+  const int64_t row_bytes = bytes * (d.epilogue.output == kStoreCodes ? 1 : 4);
+  Strip strip{};
+  strip.y = d.y + oy * row_bytes;
+  strip.below = strip.y + (kTwo ? row_bytes : 0);
+  int64_t readable = d.width * channels;
+  for (int i = 0; i < kRows; ++i) {
+    strip.rows[i] = RowAt(d, oy * kStride + i - d.pad_top);
+    readable = strip.rows[i].bytes < readable ? strip.rows[i].bytes : readable;
+  }
   const int8_t* w = static_cast<const int8_t*>(d.weight);
-  const int64_t bytes = d.out_width * d.channels;
-  uint8_t* y = d.y + oy * bytes * (d.epilogue.output == kStoreCodes ? 1 : 4);
+  const Strip here = strip;  // not what a store of bytes could change
   for (int64_t out = 0; out < bytes; out += 64) {
-    Quad<Wide> acc = Bias(t), next = Bias(t);
-    OCTET_UNROLL
-    for (int kx = 0; kx < 3; ++kx) {
-      const __m512i r0 = Column<kStride>(d, t, rows[0], out, kx),
-                    r1 = Column<kStride>(d, t, rows[1], out, kx);
-      const __m512i r2 = Column<kStride>(d, t, rows[2], out, kx);
-      const __m512i r3 =
-          kTwo ? Column<kStride>(d, t, rows[3], out, kx) : r2;  // against zero weights
-      const Quad<Wide> x = Interleave<Wide>(r0, r1, r2, r3);
-      DotQuad<Wide>(&acc, x, w + kx * 256);
-      if constexpr (kTwo) DotQuad<Wide>(&next, x, w + (3 + kx) * 256);
+    const int64_t first = out * kStride - pad_left * channels;
+    if (first >= 0 && first + 2 * channels + 64 * kStride <= readable && out + 64 <= bytes) {
+      OutputBytes<kStride, kTwo, kPlain, true>(d, t, here, w, channels, pad_left, out, 64);
+    } else {
+      OutputBytes<kStride, kTwo, kPlain, false>(d, t, here, w, channels, pad_left, out,
+                                                bytes - out);
     }
-    Store(d, t, acc, y, out, bytes - out);
-    if constexpr (kTwo)
-      Store(d, t, next, y + bytes * (d.epilogue.output == kStoreCodes ? 1 : 4), out, bytes - out);
+  }
+}
+
+template <bool kPlain>
+void Run(const DepthwiseArgs& d, const Tables& t) {
+  for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
+    if (d.stride_h == 2) {
+      OutputRows<2, false, kPlain>(d, t, oy++);
+    } else if (oy + 1 < d.oy_end) {
+      OutputRows<1, true, kPlain>(d, t, oy);
+      oy += 2;
+    } else {
+      OutputRows<1, false, kPlain>(d, t, oy++);
+    }
   }
 }
 
@@ -145,16 +192,10 @@ void OutputRows(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
 extern "C" void octet_depthwise3x3_narrow_u8s8_avx512vnni(
     const octet::kernels::DepthwiseArgs* args) {
   using namespace octet::kernels;
-  const DepthwiseArgs& d = *args;
-  const Tables t = MakeTables(d);
-  for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
-    if (d.stride_h == 2) {
-      OutputRows<2, false>(d, t, oy++);
-    } else if (oy + 1 < d.oy_end) {
-      OutputRows<1, true>(d, t, oy);
-      oy += 2;
-    } else {
-      OutputRows<1, false>(d, t, oy++);
-    }
+  const Tables t = MakeTables(*args);
+  if (IsPlain(*args)) {
+    Run<true>(*args, t);
+  } else {
+    Run<false>(*args, t);
   }
 }

@@ -185,8 +185,6 @@ PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weigh
     hi[i] = static_cast<uint8_t>(at(e.hi, i, 255 - shift) + shift);
   }
 
-  args_.small =
-      std::all_of(multiplier, multiplier + n, [](float m) { return std::abs(m) <= 0.5F; });
   args_.bias = bias;
   args_.multiplier = multiplier;
   args_.float_bias = float_bias;
