@@ -128,9 +128,10 @@ float OfChannel(const std::vector<float>& values, int64_t channel) {
   return values[values.size() == 1 ? 0 : static_cast<size_t>(channel)];
 }
 
-class Checker {
+// The approximate layers of a graph, and the graph that shows what they read and make.
+class WatchedLayers {
  public:
-  Checker(const Graph& graph, const std::string& only) : graph_(graph) {
+  WatchedLayers(const Graph& graph, const std::string& only) : graph_(graph) {
     for (NodeId id : graph_.TopologicalOrder()) {
       const Node& node = graph_.node(id);
       if (IsApproximate(node) && (only.empty() || node.name == only)) Watch(id);
@@ -280,53 +281,83 @@ bool HasApproximateLayers(const Graph& graph) {
   return false;
 }
 
+struct ProductChecker::Impl {
+  WatchedLayers watched;
+  std::vector<VerifyResult::Products> results;
+  std::vector<ProductErrors> errors;
+  int64_t samples = 0;
+};
+
+ProductChecker::ProductChecker(const Graph& graph)
+    : impl_(new Impl{WatchedLayers(graph, ""), {}, {}}) {
+  for (const Layer& layer : impl_->watched.layers())
+    impl_->results.push_back(Describe(graph, layer));
+  impl_->errors.resize(impl_->results.size());
+}
+ProductChecker::~ProductChecker() = default;
+ProductChecker::ProductChecker(ProductChecker&&) noexcept = default;
+ProductChecker& ProductChecker::operator=(ProductChecker&&) noexcept = default;
+
+const Graph& ProductChecker::graph() const { return impl_->watched.graph(); }
+
+void ProductChecker::Add(const std::vector<Tensor>& outputs) {
+  ++impl_->samples;
+  const auto& layers = impl_->watched.layers();
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const Layer& layer = layers[l];
+    const ApproxOperands& o = layer.operands;
+    const Tensor& x = outputs[layer.x];
+    const LayerRun run(graph(), layer, x, outputs[layer.y]);
+    std::vector<Found> rows(static_cast<size_t>(run.rows()));
+    ParallelFor(run.rows(), 1, [&](int64_t begin, int64_t end) {
+      std::vector<uint8_t> codes(static_cast<size_t>(run.groups() * o.k));
+      for (int64_t r = begin; r < end; ++r)
+        rows[static_cast<size_t>(r)] = CheckRow(layer, run, r, codes.data());
+    });
+    VerifyResult::Products& p = impl_->results[l];
+    for (const Found& row : rows) {  // in order: the same sums for any number of threads
+      p.different += row.different;
+      impl_->errors[l].Add(row.errors);
+    }
+    const auto* codes = static_cast<const uint8_t*>(x.raw());
+    const CodeShares shares =
+        Shares(o.x_format, o.x_zero, {codes, static_cast<size_t>(x.elements())});
+    p.x_subnormal += shares.subnormal;
+    p.x_zero += shares.zero;
+  }
+}
+
+std::vector<VerifyResult::Products> ProductChecker::Results() const {
+  std::vector<VerifyResult::Products> results = impl_->results;
+  const auto samples = static_cast<double>(std::max<int64_t>(impl_->samples, 1));
+  for (size_t l = 0; l < results.size(); ++l) {
+    VerifyResult::Products& p = results[l];
+    const ProductErrors& errors = impl_->errors[l];
+    p.x_subnormal /= samples;
+    p.x_zero /= samples;
+    p.elements = errors.results;
+    p.mean_error = errors.mean();
+    p.max_error = errors.largest;
+    p.rmse = errors.rmse();
+    p.exact_rms = errors.exact_rms();
+    p.sqnr_db = errors.sqnr_db();
+  }
+  return results;
+}
+
 std::vector<VerifyResult::Products> CheckProducts(const Graph& graph, const Dataset& data,
                                                   const Progress& progress) {
-  const Checker checker(graph, "");
-  const auto& layers = checker.layers();
-  if (layers.empty()) return {};
+  if (!HasApproximateLayers(graph)) return {};
+  ProductChecker checker(graph);
   const Executor executor(checker.graph());
   const auto order = MatchInputs(graph, data, "the model");
-  std::vector<VerifyResult::Products> results;
-  for (const Layer& layer : layers) results.push_back(Describe(graph, layer));
-  std::vector<ProductErrors> errors(layers.size());
   ProgressMeter meter(progress, "products", data.size());
   for (int64_t i = 0; i < data.size(); ++i) {
     const Sample sample = data.Load(i);
-    const std::vector<Tensor> outputs = executor.Run(InputViews(sample, order));
-    for (size_t l = 0; l < layers.size(); ++l) {
-      const Layer& layer = layers[l];
-      const ApproxOperands& o = layer.operands;
-      const Tensor& x = outputs[layer.x];
-      const LayerRun run(checker.graph(), layer, x, outputs[layer.y]);
-      std::vector<Found> rows(static_cast<size_t>(run.rows()));
-      ParallelFor(run.rows(), 1, [&](int64_t begin, int64_t end) {
-        std::vector<uint8_t> codes(static_cast<size_t>(run.groups() * o.k));
-        for (int64_t r = begin; r < end; ++r)
-          rows[static_cast<size_t>(r)] = CheckRow(layer, run, r, codes.data());
-      });
-      for (const Found& row : rows) {  // in order: the same sums for any number of threads
-        results[l].different += row.different;
-        errors[l].Add(row.errors);
-      }
-      const auto* codes = static_cast<const uint8_t*>(x.raw());
-      const CodeShares shares =
-          Shares(o.x_format, o.x_zero, {codes, static_cast<size_t>(x.elements())});
-      results[l].x_subnormal += shares.subnormal / static_cast<double>(data.size());
-      results[l].x_zero += shares.zero / static_cast<double>(data.size());
-    }
+    checker.Add(executor.Run(InputViews(sample, order)));
     meter.Step();
   }
-  for (size_t l = 0; l < layers.size(); ++l) {
-    VerifyResult::Products& p = results[l];
-    p.elements = errors[l].results;
-    p.mean_error = errors[l].mean();
-    p.max_error = errors[l].largest;
-    p.rmse = errors[l].rmse();
-    p.exact_rms = errors[l].exact_rms();
-    p.sqnr_db = errors[l].sqnr_db();
-  }
-  return results;
+  return checker.Results();
 }
 
 std::vector<std::filesystem::path> DumpOperands(const Graph& graph, const Dataset& data,
@@ -334,8 +365,8 @@ std::vector<std::filesystem::path> DumpOperands(const Graph& graph, const Datase
                                                 const std::filesystem::path& folder,
                                                 OperandFiles files) {
   RequireSamples(data, "verify");
-  const Checker checker(graph, layer);
-  if (checker.layers().size() != 1) {
+  const WatchedLayers watched(graph, layer);
+  if (watched.layers().size() != 1) {
     std::string names;
     for (NodeId id : graph.TopologicalOrder())
       if (IsApproximate(graph.node(id)))
@@ -343,13 +374,13 @@ std::vector<std::filesystem::path> DumpOperands(const Graph& graph, const Datase
     Fail(ErrorCode::kInvalidArgument, "verify: no layer '", layer,
          "' has an approximate multiplier; those that have: ", names.empty() ? "none" : names);
   }
-  const Executor executor(checker.graph());
+  const Executor executor(watched.graph());
   const Sample sample = data.Load(0);
   const std::vector<Tensor> outputs =
       executor.Run(InputViews(sample, MatchInputs(graph, data, "the model")));
-  const Layer& l = checker.layers()[0];
+  const Layer& l = watched.layers()[0];
   const ApproxOperands& o = l.operands;
-  const LayerRun run(checker.graph(), l, outputs[l.x], outputs[l.y]);
+  const LayerRun run(watched.graph(), l, outputs[l.x], outputs[l.y]);
   const auto n = static_cast<size_t>(o.n), rows = static_cast<size_t>(run.rows());
   const auto width = static_cast<size_t>(run.groups() * o.k);
   std::vector<uint8_t> x(rows * width);
@@ -373,7 +404,7 @@ std::vector<std::filesystem::path> DumpOperands(const Graph& graph, const Datase
   table_of.resize(n);
   LayerOperands operands;
   operands.layer = layer;
-  operands.json = OperandsJson(checker.graph(), l, run);
+  operands.json = OperandsJson(watched.graph(), l, run);
   operands.rows = run.rows();
   operands.k = o.k;
   operands.n = o.n;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,29 @@ namespace octet {
 
 [[nodiscard]] bool HasApproximateLayers(const Graph& graph);
 
+// Results of runs against the definition, layer by layer.
+class ProductChecker {
+ public:
+  // Of all approximate layers of `graph` as it runs.
+  explicit ProductChecker(const Graph& graph);
+  ~ProductChecker();
+  ProductChecker(ProductChecker&&) noexcept;
+  ProductChecker& operator=(ProductChecker&&) noexcept;
+
+  // The same with the codes that every layer reads and the results that it makes among its outputs.
+  [[nodiscard]] const Graph& graph() const;
+  // What a run of graph() gave for a sample.
+  void Add(const std::vector<Tensor>& outputs);
+  // Over all that were added. Do not depend on threads.
+  [[nodiscard]] std::vector<VerifyResult::Products> Results() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 // `graph` as it runs, lowered where it has quantizers. All samples run, each layer on the codes
-// that the run gave it. Results do not depend on threads. Empty where no layer is approximate.
+// that the run gave it. Empty where no layer is approximate.
 [[nodiscard]] std::vector<VerifyResult::Products> CheckProducts(const Graph& graph,
                                                                 const Dataset& data,
                                                                 const Progress& progress);

@@ -213,12 +213,13 @@ std::vector<std::filesystem::path> WriteOperands(const std::filesystem::path& fo
   if (error)
     Fail(ErrorCode::kIo, "folder '", folder.string(), "' cannot be made: ", error.message());
   std::vector<std::filesystem::path> paths;
+  // `rows` 0: a vector.
   const auto write = [&](const char* what, auto span, int64_t rows, int64_t columns) {
     using T = std::remove_cv_t<typename decltype(span)::element_type>;
     const bool csv = files == OperandFiles::kCsv;
     paths.push_back(folder / Cat(name, ".", what, csv ? ".csv" : ".npy"));
     if (csv) return WriteFileAtomic(paths.back(), CsvOf(span, columns));
-    const Shape shape = rows == 1 ? Shape{columns} : Shape{rows, columns};
+    const Shape shape = rows == 0 ? Shape{columns} : Shape{rows, columns};
     WriteNpy(paths.back(), {DTypeOf<T>(), shape, span.data()});
   };
   paths.push_back(folder / (name + ".json"));
@@ -227,10 +228,10 @@ std::vector<std::filesystem::path> WriteOperands(const std::filesystem::path& fo
   write("w", o.weight, o.n, o.k);
   for (size_t t = 0; t < o.tables.size(); ++t)
     write(Cat("table", t).c_str(), o.tables[t], kCodes, kCodes);
-  write("table_of_channel", o.table_of_channel, 1, o.n);
+  write("table_of_channel", o.table_of_channel, 0, o.n);
   write("sum", o.sums, o.rows, o.n);
-  write("unit", o.unit, 1, o.n);
-  write("bias", o.bias, 1, o.n);
+  write("unit", o.unit, 0, o.n);
+  write("bias", o.bias, 0, o.n);
   write("y", o.result, o.rows, o.n);
   return paths;
 }
