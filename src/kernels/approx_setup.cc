@@ -11,8 +11,6 @@
 namespace octet::kernels {
 namespace {
 
-constexpr size_t kMostTables = 64;
-
 std::string Subject(const ApproxLayerFormats& f, const char* what) {
   return Cat("layer '", f.layer, "': ", what);
 }
@@ -38,16 +36,6 @@ CodeFormat FormatOf(const ApproxLayerFormats& f, const FloatFormat& format, floa
   return CodeFormatOf(format, scale, Subject(f, what));
 }
 
-// The values of all codes of a byte, without a scale.
-std::vector<double> ValuesOf(const ApproxLayerFormats& f, const FloatFormat& format,
-                             const char* what) {
-  const CodeFormat codes = FormatOf(f, format, 1.0F, what);
-  std::vector<double> values(256);
-  for (int code = 0; code < 1 << codes.bits(); ++code)
-    values[static_cast<size_t>(code)] = codes.Decode(code);
-  return values;
-}
-
 void CheckScale(const ApproxLayerFormats& f, float scale, const char* what) {
   if (!(scale > 0) || !std::isfinite(scale))
     Fail(ErrorCode::kInvalidArgument, Subject(f, what), ": scale ", scale, "; expected above 0");
@@ -70,9 +58,9 @@ class Builder {
     for (const float scale : f_.w_scale) {
       const auto [at, added] = index.try_emplace(scale, static_cast<int32_t>(out_.tables.size()));
       if (added) {
-        if (out_.tables.size() == kMostTables)
+        if (out_.tables.size() == kMostApproxTables)
           Fail(ErrorCode::kInvalidArgument, "layer '", f_.layer, "': multiplier ", m_.Name(),
-               " needs a table for each weight scale, and there are more than ", kMostTables,
+               " needs a table for each weight scale, and there are more than ", kMostApproxTables,
                "; let scales be powers of two (", f_.w_format.Name(),
                ":bias=int) or one for all channels");
         units_.push_back(make(scale, &out_.tables.emplace_back()));
@@ -123,7 +111,8 @@ ApproxTables AdderTables(const Multiplier& m, const ApproxLayerFormats& f, int64
 }
 
 ApproxTables RoundedTables(const Multiplier& m, const ApproxLayerFormats& f, int64_t n) {
-  const auto x = ValuesOf(f, f.x.format, "input"), w = ValuesOf(f, f.w_format, "weight");
+  const CodeFormat x = FormatOf(f, f.x.format, 1.0F, "input"),
+                   w = FormatOf(f, f.w_format, 1.0F, "weight");
   CheckScale(f, f.result.scale, "result");
   const CodeFormat r = FormatOf(f, f.result.format, 1.0F, "result");
   const double unit =
@@ -134,9 +123,13 @@ ApproxTables RoundedTables(const Multiplier& m, const ApproxLayerFormats& f, int
   const GridRounding rounding = RoundingOf(formats);
   ApproxTables tables = Builder(m, f, n).Build([&](float scale, std::vector<int64_t>* table) {
     const double factor = static_cast<double>(f.x.scale) * static_cast<double>(scale) / unit;
-    for (const double a : x)
-      for (const double b : w)
-        table->push_back(static_cast<int64_t>(rounding.Round(a * b * factor)));
+    table->resize(size_t{1} << 16);
+    for (int a = 0; a < 1 << x.magnitude_bits(); ++a)
+      for (int b = 0; b < 1 << w.magnitude_bits(); ++b) {
+        const double product = rounding.Round(x.Decode(a) * w.Decode(b) * factor);
+        SetProduct(x, w, a, b, static_cast<int64_t>(product), static_cast<int64_t>(-product),
+                   table->data());
+      }
     return static_cast<float>(unit);
   });
   tables.multiply.rounding = {true, m.each_add, rounding.mantissa_bits, rounding.largest};

@@ -36,12 +36,14 @@ struct ApproxTables {
   ApproxMultiply multiply;
 };
 
+// Of different weight scales in one layer.
+inline constexpr size_t kMostApproxTables = 64;
+
 // Throws kInvalidArgument, naming the layer, where multiplier, formats and scales do not go
 // together:
 //   hw, v9   formats without NaN and infinity, of equal mantissas; scales that are powers of two
 //   qamaa, exact   any float formats without NaN and infinity and any scales; for qamaa no more
-//   than
-//            64 different weight scales
+//            than kMostApproxTables different ones of weights
 // For kTable `user_table` is the file's (256 * 256), products of the codes themselves, and float
 // formats are not looked at: the unit is x.scale * w_scale * multiplier.table_unit. Zero points are
 // taken off by exact adders:

@@ -1,6 +1,8 @@
 #include "numerics/approx_product.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 
 #include "base/error.h"
@@ -9,10 +11,9 @@
 namespace octet {
 namespace {
 
-// An operand as sign * 2^(exponent - bias) * significand / 2^M. Normalised: significand in [n, 2n),
-// exponent down to 1 - M; zero has significand 0.
+// An operand's magnitude as 2^(exponent - bias) * significand / 2^M. Normalised: significand in
+// [n, 2n), exponent down to 1 - M; zero has significand 0.
 struct Operand {
-  bool negative = false;
   bool normal = false;  // as it was stored
   int exponent = 0;
   int significand = 0;
@@ -32,7 +33,7 @@ Fields FieldsOf(const CodeFormat& f, int code) {
 Operand Normalised(const CodeFormat& f, int code) {
   const Fields fields = FieldsOf(f, code);
   const int n = 1 << f.mantissa_bits;
-  Operand o{fields.negative, fields.exponent > 0, fields.exponent, n + fields.mantissa};
+  Operand o{fields.exponent > 0, fields.exponent, n + fields.mantissa};
   if (o.normal) return o;
   o.exponent = 1;
   o.significand = fields.mantissa;
@@ -48,8 +49,9 @@ int64_t CheckedInteger(const Multiplier& multiplier, double value) {
   return static_cast<int64_t>(value);
 }
 
-// 2^k
-double Power(int k) { return std::ldexp(1.0, k); }
+// 2^k, k from -1022 to 1023; and back from a normal number, below which it is -1023.
+double Power(int k) { return std::bit_cast<double>(static_cast<uint64_t>(k + 1023) << 52); }
+int ExponentOf(double a) { return static_cast<int>(std::bit_cast<uint64_t>(a) >> 52) - 1023; }
 
 // The fork's rounding of `a` >= 0, in units of the subnormal step: the mantissa to nearest even,
 // never carrying into the next exponent (6.3).
@@ -57,7 +59,7 @@ double RoundedWithoutCarry(double a, int mantissa_bits, double clip) {
   const double n = Power(mantissa_bits);
   if (clip > 0 && a > clip) return clip;
   if (a < n) return std::min(std::nearbyint(a), n - 1);
-  const double step = Power(std::ilogb(a) - mantissa_bits);
+  const double step = Power(ExponentOf(a) - mantissa_bits);
   return std::min(std::nearbyint(a / step), 2 * n - 1) * step;
 }
 
@@ -65,7 +67,13 @@ double LargestUnits(const CodeFormat& f) {
   return Power((1 << f.exponent_bits) - 2) * (2 * Power(f.mantissa_bits) - 1);
 }
 
-// Products as real numbers, in units of the table's unit.
+// A product of two magnitudes, in units of the table's unit.
+struct Product {
+  double value = 0;
+  bool has_sign = true;  // of operands whose signs differ it is -value; else value all the same
+};
+
+// Products of codes without their sign bits.
 class Products {
  public:
   Products(const Multiplier& multiplier, const ProductFormats& formats)
@@ -73,7 +81,10 @@ class Products {
         f_(formats),
         bits_(formats.result.mantissa_bits),
         n_(1 << bits_),
-        table_(std::max(bits_, 1)) {
+        table_(std::max(bits_, 1)),
+        rounding_(RoundingOf(formats)),
+        x_(OperandsOf(formats.x)),
+        w_(OperandsOf(formats.w)) {
     if (m_.kind == MultiplierKind::kHw) table_ = CompensationTable(bits_, m_.d);
     if (m_.kind == MultiplierKind::kV9 && m_.approx) table_ = ResidualTable(bits_, m_.d);
   }
@@ -86,16 +97,16 @@ class Products {
     return Power(1 - r.bias - bits_);
   }
 
-  [[nodiscard]] double Of(int x, int w) const {
+  [[nodiscard]] Product Of(int x, int w) const {
     switch (m_.kind) {
       case MultiplierKind::kExact:
-        return f_.x.Decode(x) * f_.w.Decode(w) / unit();
+        return {f_.x.Decode(x) * f_.w.Decode(w) / unit()};
       case MultiplierKind::kQamaa:
-        return RoundingOf(f_).Round(f_.x.Decode(x) * f_.w.Decode(w) / unit());
+        return {rounding_.Round(f_.x.Decode(x) * f_.w.Decode(w) / unit())};
       case MultiplierKind::kHw:
-        return Hw(x, w);
+        return {Hw(x, w)};
       case MultiplierKind::kV9:
-        return V9(x, w);
+        return V9(x_[static_cast<size_t>(x)], w_[static_cast<size_t>(w)]);
       case MultiplierKind::kTable:
         break;
     }
@@ -103,21 +114,25 @@ class Products {
   }
 
  private:
+  using Operands = std::array<Operand, 256>;  // by code
+  static Operands OperandsOf(const CodeFormat& f) {
+    Operands all;
+    for (int code = 0; code < 1 << f.magnitude_bits(); ++code)
+      all[static_cast<size_t>(code)] = Normalised(f, code);
+    return all;
+  }
+
   // An operand as the adder takes it: exponent << M plus mantissa, as one integer.
-  [[nodiscard]] static int AdderCode(const Multiplier& m, const CodeFormat& f, int code) {
-    const int n = 1 << f.mantissa_bits;
-    if (!m.s2n) return code & ((1 << f.magnitude_bits()) - 1);
-    const Operand o = Normalised(f, code);
-    return o.exponent * n + o.significand - n;
+  [[nodiscard]] int AdderCode(const Operands& operands, int code) const {
+    if (!m_.s2n) return code;
+    const Operand& o = operands[static_cast<size_t>(code)];
+    return o.exponent * n_ + o.significand - n_;
   }
 
   [[nodiscard]] double Hw(int x, int w) const {
-    const Fields fx = FieldsOf(f_.x, x), fw = FieldsOf(f_.w, w);
-    if (fx.exponent + fx.mantissa == 0 || fw.exponent + fw.mantissa == 0) return 0;
-    const int ix = AdderCode(m_, f_.x, x), iw = AdderCode(m_, f_.w, w);
-    const int sum = ix + iw - f_.delta() * n_ + table_(ix & (n_ - 1), iw & (n_ - 1));
-    const double magnitude = DecodeSum(sum);
-    return fx.negative != fw.negative ? -magnitude : magnitude;
+    if (x == 0 || w == 0) return 0;
+    const int ix = AdderCode(x_, x), iw = AdderCode(w_, w);
+    return DecodeSum(ix + iw - f_.delta() * n_ + table_(ix & (n_ - 1), iw & (n_ - 1)));
   }
 
   [[nodiscard]] double DecodeSum(int sum) const {
@@ -132,32 +147,33 @@ class Products {
     const int exponent = sum >> bits_, mantissa = sum & (n_ - 1);
     if (exponent > 0) return Power(exponent - 1) * (n_ + mantissa);
     if (m_.underflow == AdderUnderflow::kGradual)
-      return std::nearbyint(Power(exponent - 1) * (n_ + mantissa));
+      return std::nearbyint(Power(std::max(exponent, -1000) - 1) * (n_ + mantissa));
     return mantissa;
   }
 
-  [[nodiscard]] double V9(int x, int w) const {
-    const Operand ox = Normalised(f_.x, x), ow = Normalised(f_.w, w);
-    if (ox.significand == 0 || ow.significand == 0) return 0;
+  [[nodiscard]] Product V9(const Operand& x, const Operand& w) const {
+    if (x.significand == 0 || w.significand == 0) return {};
     // Significands' product P counts 2^power units, its residual n T as much.
-    const int power = m_.quant ? ox.exponent + ow.exponent - f_.delta() - 1 - bits_
-                               : ox.exponent + ow.exponent - 2 + bits_;
+    const int power = m_.quant ? x.exponent + w.exponent - f_.delta() - 1 - bits_
+                               : x.exponent + w.exponent - 2 + bits_;
     const double scale = Power(power), clip = m_.clip ? LargestUnits(f_.result) : 0;
-    const double product = ox.significand * ow.significand * scale;
+    const double product = x.significand * w.significand * scale;
     const double golden = m_.quant ? RoundedWithoutCarry(product, bits_, clip) : product;
     // A product that rounds to 0 counts as positive (B12).
-    const double sign = ox.negative != ow.negative && golden > 0 ? -1 : 1;
+    const bool has_sign = golden > 0;
     const double min_normal = m_.quant ? n_ : Power(1 - f_.result.bias) / unit();
-    if (!m_.s2nn2s && !(ox.normal && ow.normal && golden >= min_normal)) return sign * golden;
-    const int residual = table_(ox.significand - n_, ow.significand - n_);
-    const double approximate = (ox.significand * ow.significand - n_ * residual) * scale;
-    return sign * (m_.quant ? RoundedWithoutCarry(approximate, bits_, clip) : approximate);
+    if (!m_.s2nn2s && !(x.normal && w.normal && golden >= min_normal)) return {golden, has_sign};
+    const int residual = table_(x.significand - n_, w.significand - n_);
+    const double approximate = (x.significand * w.significand - n_ * residual) * scale;
+    return {m_.quant ? RoundedWithoutCarry(approximate, bits_, clip) : approximate, has_sign};
   }
 
   const Multiplier& m_;
   const ProductFormats& f_;
   int bits_, n_;
   MantissaTable table_;
+  GridRounding rounding_;
+  Operands x_, w_;
 };
 
 void CheckFormat(const CodeFormat& f, const char* what, const Multiplier& multiplier) {
@@ -217,6 +233,17 @@ void CheckProduct(const Multiplier& multiplier, const ProductFormats& formats) {
          ": largest magnitude of results is ", formats.largest, "; expected >= 0");
 }
 
+void SetProduct(const CodeFormat& x_format, const CodeFormat& w_format, int x, int w, int64_t same,
+                int64_t other, int64_t* table) {
+  int64_t* at = table + x * 256 + w;
+  const int x_sign = x_format.is_signed ? 256 << x_format.magnitude_bits() : 0;
+  const int w_sign = w_format.is_signed ? 1 << w_format.magnitude_bits() : 0;
+  *at = same;
+  if (x_sign != 0) at[x_sign] = other;
+  if (w_sign != 0) at[w_sign] = other;
+  if (x_sign != 0 && w_sign != 0) at[x_sign + w_sign] = same;
+}
+
 ProductTable MakeProductTable(const Multiplier& multiplier, const ProductFormats& formats) {
   if (multiplier.kind == MultiplierKind::kTable)
     Fail(ErrorCode::kInvalidArgument, "multiplier ", multiplier.Name(),
@@ -226,16 +253,20 @@ ProductTable MakeProductTable(const Multiplier& multiplier, const ProductFormats
   ProductTable table;
   table.unit = products.unit();
   table.value.resize(size_t{1} << 16);
-  const int x_codes = 1 << formats.x.bits(), w_codes = 1 << formats.w.bits();
-  for (int x = 0; x < x_codes; ++x)
-    for (int w = 0; w < w_codes; ++w)
-      table.value[static_cast<size_t>(x * 256 + w)] = CheckedInteger(multiplier, products.Of(x, w));
+  // Signs are apart from everything else: half of the codes of each operand say it all.
+  for (int x = 0; x < 1 << formats.x.magnitude_bits(); ++x)
+    for (int w = 0; w < 1 << formats.w.magnitude_bits(); ++w) {
+      const Product product = products.Of(x, w);
+      const int64_t same = CheckedInteger(multiplier, product.value);
+      const int64_t other = product.has_sign ? -same : same;
+      SetProduct(formats.x, formats.w, x, w, same, other, table.value.data());
+    }
   return table;
 }
 
 double GridRounding::Round(double value) const {
   const double a = std::min(std::fabs(value), largest);
-  const double step = a > 0 ? Power(std::max(std::ilogb(a) - mantissa_bits, 0)) : 1.0;
+  const double step = a > 0 ? Power(std::max(ExponentOf(a) - mantissa_bits, 0)) : 1.0;
   const double rounded = std::nearbyint(a / step) * step;
   return value < 0 ? -rounded : rounded;
 }

@@ -56,6 +56,10 @@ struct ProductTable {
 // kUnsupported where a product leaves 62 bits. Not for kTable, whose products are its file's.
 [[nodiscard]] ProductTable MakeProductTable(const Multiplier& multiplier,
                                             const ProductFormats& formats);
+// Into a table, [x code * 256 + w code], for x and w without sign bits: `same` and, where an
+// operand has a sign, what it is of codes whose signs differ.
+void SetProduct(const CodeFormat& x_format, const CodeFormat& w_format, int x, int w, int64_t same,
+                int64_t other, int64_t* table);
 // What MakeProductTable would throw kInvalidArgument for.
 void CheckProduct(const Multiplier& multiplier, const ProductFormats& formats);
 

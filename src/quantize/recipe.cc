@@ -16,6 +16,7 @@
 #include "numerics/approx_multiplier.h"
 #include "passes/place_quantizers.h"
 #include "quantize/layer_formats.h"
+#include "quantize/layer_multiplier.h"
 
 namespace octet {
 namespace {
@@ -340,44 +341,22 @@ void CheckEstimator(const Recipe& recipe, const std::string& text, const std::st
   }
 }
 
-// What a multiplier needs of the formats of its layer.
+// `activation` may be empty: auto.
 void CheckMultiplier(const Recipe& recipe, Target target, const std::string& multiplier,
                      const std::string& activation, const std::string& weight,
                      const std::string& where) {
-  const Multiplier m = Multiplier::Parse(multiplier);
-  if (m.kind == MultiplierKind::kExact) return;
-  const std::string what = Cat("multiplier ", multiplier, where);
-  if (target != Target::kOctet)
-    Refuse(recipe, Cat("target ", TargetName(target), " with ", what),
-           "other runtimes have exact multipliers only; use target octet");
-  const std::vector<NumberFormat> x =
-      activation.empty() ? std::vector<NumberFormat>{kUint8} : ParseFormats(activation).formats;
-  const std::vector<NumberFormat> w = ParseFormats(weight).formats;
-  if (x.empty() || w.empty()) Refuse(recipe, what, "float32 has no codes to multiply");
-  if (x.size() > 1 || w.size() > 1)
-    Refuse(recipe, what,
-           "formats are searched for; expected one of activations and one of weights");
-  const std::string named =
-      Cat(what, " with activations in ", x[0].Name(), " and weights in ", w[0].Name());
-  if (m.kind == MultiplierKind::kTable) {
-    if (NumberFormat::Parse(m.x) != x[0] || NumberFormat::Parse(m.w).bits() != w[0].bits() ||
-        NumberFormat::Parse(m.w).is_float() != w[0].is_float())
-      Refuse(recipe, named, Cat("the table is of ", m.x, " by ", m.w));
-    return;
-  }
-  if (!x[0].is_float() || !w[0].is_float())
-    Refuse(recipe, named, "it multiplies codes of float formats, such as e4m3:bias=int");
-  const FloatFormat& a = x[0].floating();
-  const FloatFormat& b = w[0].floating();
-  if (a.exponent_bits != b.exponent_bits || a.mantissa_bits != b.mantissa_bits)
-    Refuse(recipe, named, "both operands need the same exponent and mantissa bits");
-  if (a.specials != FloatSpecials::kNone || b.specials != FloatSpecials::kNone)
-    Refuse(recipe, named, "it knows no NaN and infinity; use e4m3 and the like");
-  if (m.kind == MultiplierKind::kQamaa) return;
-  if (a.bias_rule != BiasRule::kInteger || b.bias_rule != BiasRule::kInteger)
-    Refuse(recipe, named,
-           Cat("it adds exponents, so biases must be integers: ", a.Name(),
-               a.bias_rule == BiasRule::kReal ? ":bias=int" : ""));
+  const FormatRequest x = activation.empty() ? FormatRequest{{kUint8}} : ParseFormats(activation);
+  CheckLayerMultiplier(recipe.name, target, {multiplier, x, ParseFormats(weight), where});
+}
+
+// Whether another rule sets what this one leaves open of a multiplier and its formats: then only
+// the layers of a model tell what goes with what.
+bool LeavesToOthers(const std::vector<LayerRule>& rules, const LayerRule& rule) {
+  return std::any_of(rules.begin(), rules.end(), [&](const LayerRule& other) {
+    return (!rule.multiplier && other.multiplier) ||
+           (!rule.activation_format && other.activation_format) ||
+           (!rule.weight_format && other.weight_format);
+  });
 }
 
 }  // namespace
@@ -473,6 +452,7 @@ void Recipe::Check() const {
     if (rule.weight_estimator) CheckWeightEstimator(RangeEstimator::Parse(*rule.weight_estimator));
     CheckFormats(*this, parsed, rule.activation_format.value_or(""),
                  rule.weight_format.value_or(""), Cat(" of the rule '", rule.match, "'"));
+    if (LeavesToOthers(layers, rule)) continue;
     CheckMultiplier(*this, parsed, rule.multiplier.value_or(multiplier),
                     rule.activation_format.value_or(activation_format),
                     rule.weight_format.value_or(weight_format),

@@ -174,6 +174,59 @@ TEST(Recipe, RefusesWhatDoesNotGoTogether) {
   ExpectWrong("target: tensorrt\nquantize_outputs: true\n", {"tensorrt", "quantize_outputs"});
 }
 
+constexpr const char* kE3m4 =
+    "target: octet\nactivation_format: 'e3m4:bias=int'\nweight_format: 'e3m4:bias=int'\n";
+
+// The rule, both formats, and what to write instead.
+TEST(Recipe, RefusesMultipliersOfOtherFormats) {
+  const std::string e3m4 = kE3m4;
+  ExpectWrong(e3m4 + "multiplier: 'hw:e4m3,d=3'\n",
+              {"hw:e4m3,d=3 with activations in e3m4:bias=int and weights in e3m4:bias=int",
+               "it is of e4m3", "write hw:d=3,",
+               "or activation_format and weight_format e4m3:bias=int there"});
+  ExpectWrong(e3m4 + "layers: [{match: 'conv_*', multiplier: 'qamaa:e2m5,each_add=on'}]\n",
+              {"of the rule 'conv_*'", "activations in e3m4:bias=int", "write qamaa:each_add=on,",
+               "weight_format e2m5 there"});
+  ExpectWrong(e3m4 + "multiplier: exact:e3m4\n", {"exact:e3m4", "write multiplier exact"});
+  ExpectWrong(e3m4 + "layers: [{match: a, weight_format: 'e4m3:bias=int', multiplier: hw}]\n",
+              {"rule 'a'", "activations in e3m4:bias=int and weights in e4m3:bias=int",
+               "write e3m4:bias=int or e4m3:bias=int for both"});
+  ExpectWrong(e3m4 + "layers: [{match: a, weight_format: int8, multiplier: v9}]\n",
+              {"rule 'a'", "weights in int8", "write activation_format and weight_format e4m3:"});
+  ExpectWrong(e3m4 + "multiplier: 'table:t.npy,x=e4m3,w=e3m4'\n",
+              {"the table is of e4m3 by e3m4", "x=e3m4:bias=int,w=e3m4:bias=int"});
+  ExpectWrong(e3m4 + "multiplier: 'table:t.npy,x=e3m4,w=e4m3'\n", {"the table is of e3m4 by e4m3"});
+  ExpectWrong("target: octet\nmultiplier: 'table:t.npy,x=uint8,w=uint8'\n",
+              {"the table is of uint8 by uint8", "write activation_format uint8", "w=int8-narrow"});
+  ExpectWrong(
+      "target: octet\nactivation_format: int16\nweight_format: int16\n"
+      "multiplier: 'table:t.npy,x=int16,w=int16'\n",
+      {"int16"});
+  const auto both = [](const std::string& format, const std::string& multiplier) {
+    return Cat("target: octet\nactivation_format: '", format, "'\nweight_format: '", format,
+               "'\nmultiplier: '", multiplier, "'\n");
+  };
+  ExpectWrong(both("e5m0:bias=int", "hw"), {"adding exponents is exact", "write multiplier exact"});
+  ExpectWrong(both("e0m7", "qamaa"), {"e0m7 has no exponents", "write int8"});
+  ExpectWrong(both("e5m2:bias=int", "v9:quant=off"), {"2^62", "write quant=on"});
+  ExpectWrong(both("e3m4", "v9"), {"biases must be integers: write e3m4:bias=int"});
+}
+
+// Named, but the layer's: nothing to refuse.
+TEST(Recipe, TakesMultipliersOfTheLayersFormats) {
+  for (const char* multiplier :
+       {"hw:e3m4,d=3", "v9:e3m4,quant=off", "qamaa:e3m4", "table:t.npy,x=e3m4,w=e3m4"})
+    EXPECT_EQ(Recipe::Parse(std::string(kE3m4) + "multiplier: '" + multiplier + "'\n").multiplier,
+              multiplier);
+  EXPECT_NO_THROW((void)Recipe::Parse("target: octet\nmultiplier: 'table:t.npy,x=uint8'\n"));
+  // One rule has the formats, another the multiplier: which layers have both, a model tells.
+  EXPECT_NO_THROW(
+      (void)Recipe::Parse("target: octet\nlayers:\n"
+                          "  - {match: 'a*', multiplier: hw}\n"
+                          "  - {match: a1, activation_format: 'e3m4:bias=int'}\n"
+                          "  - {match: a1, weight_format: 'e3m4:bias=int'}\n"));
+}
+
 TEST(Recipe, RefusesHostileText) {
   ExpectWrong(std::string((1U << 20U) + 1, ' '), {"1 MiB"});
   ExpectWrong(std::string(100'000, '['), {"my.yaml"});

@@ -97,5 +97,42 @@ TEST_F(ApproximateConv, BiasesGiveBackTheMean) {
   }
 }
 
+// What rules leave to each other is refused layer by layer, before a sample runs, and by the names
+// that the model has.
+TEST_F(ApproximateConv, RefusesALayerByAllItsRules) {
+  RoadOptions options;
+  options.collect = [](const Graph&, const std::vector<Watch>&, const Dataset&,
+                       const CalibrationOptions&) -> CalibrationResult {
+    ADD_FAILURE() << "calibrated";
+    return {};
+  };
+  GraphBuilder b(5);
+  b.Output(b.Conv("wide", b.Input("x", {1, 8, 6, 6}), 65, 1));
+  const Graph wide = b.graph();
+  const auto expect = [&](const Graph& of, const std::string& recipe,
+                          std::initializer_list<std::string_view> parts) {
+    Graph graph = of;
+    const Recipe read = Recipe::Parse("preset: naive\ntarget: octet\n" + recipe);
+    const auto error = ErrorOf([&] { (void)QuantizeGraph(graph, &*data_, read, options); });
+    ASSERT_TRUE(error) << recipe;
+    for (const std::string_view part : parts)
+      EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos)
+          << "'" << part << "' is not in: " << error->what();
+  };
+  expect(graph_,
+         "layers:\n  - {match: 'l*', multiplier: 'hw:d=3', weight_format: 'e3m4:bias=int'}\n"
+         "  - {match: '*r', activation_format: 'e4m3:bias=int'}\n",
+         {"of layer 'layer' with activations in e4m3:bias=int and weights in e3m4:bias=int",
+          "write e4m3:bias=int or e3m4:bias=int for both"});
+  expect(graph_,
+         "activation_format: int8\nweight_format: int8\n"
+         "multiplier: 'table:/nowhere.npy,x=int8,w=int8'\n",
+         {"/nowhere.npy"});
+  const std::string qamaa =
+      "activation_format: e3m4\nweight_format: e3m4\nmultiplier: qamaa\nweight_granularity: ";
+  expect(wide, qamaa + "channel\n",
+         {"layer 'wide'", "at most 64, and has 65", "weight_format e3m4:bias=int"});
+}
+
 }  // namespace
 }  // namespace octet

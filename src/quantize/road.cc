@@ -19,6 +19,7 @@
 #include "quantize/calibration.h"
 #include "quantize/format_search.h"
 #include "quantize/layer_formats.h"
+#include "quantize/layer_multiplier.h"
 #include "quantize/layer_rules.h"
 #include "quantize/rescale.h"
 #include "quantize/result_ranges.h"
@@ -200,6 +201,25 @@ class Road {
     if (options_.on_stage) options_.on_stage(name, graph_);
   }
 
+  // Layer by layer what its multiplier and its formats are, by all rules, before anything runs.
+  void CheckMultipliers() {
+    const Target target = ParseTarget(recipe_.target);
+    for (const auto& w : plan_.weighted) {
+      const Node& node = graph_.node(w.node);
+      const LayerMultiplier layer{
+          MultiplierOf(recipe_, node.name), ActivationFormats(recipe_, node.name),
+          WeightFormats(recipe_, node.name), Cat(" of layer '", node.name, "'")};
+      CheckLayerMultiplier(recipe_.name, target, layer);
+      const Multiplier m = Multiplier::Parse(layer.text);
+      const int64_t scales = WeightScaleAxis(recipe_, node.name, w.axis) < 0
+                                 ? 1
+                                 : graph_.ConstantOf(node.inputs[1])->shape()[w.axis];
+      CheckTableCount(recipe_.name, layer, scales);
+      if (m.kind == MultiplierKind::kTable && !tables_.contains(m.file))
+        tables_[m.file] = ReadMultiplierTable(m.file);
+    }
+  }
+
   void Calibrate() {
     plan_ = PlanFor(graph_, recipe_);
     if (plan_.weighted.empty() && plan_.activations.empty()) {
@@ -208,6 +228,7 @@ class Road {
       Fail(ErrorCode::kUnsupported, "nothing can be quantized in this model:",
            why.empty() ? " it has no Conv, Gemm or MatMul" : why);
     }
+    CheckMultipliers();
     if (options_.statistics != nullptr) {
       if (result_.equalized_groups > 0) {
         Fail(ErrorCode::kInvalidArgument,
@@ -382,7 +403,7 @@ class Road {
       ApproximateLayer layer;
       layer.multiplier = row.multiplier;
       if (multiplier.kind == MultiplierKind::kTable) {
-        layer.table = ReadMultiplierTable(multiplier.file);
+        layer.table = tables_.at(multiplier.file);
       } else {
         const Node& node = reference.node(reference.FindNode(row.node));
         const std::string& output = reference.value(node.outputs[0]).name;
@@ -466,6 +487,7 @@ class Road {
   QuantizerParams params_;
   Statistics statistics_;
   FormatSearchResult formats_;
+  std::map<std::string, std::vector<int64_t>> tables_;  // of multipliers, by file
   QuantizeResult result_;
 };
 

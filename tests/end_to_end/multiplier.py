@@ -232,6 +232,17 @@ class OneCommand(unittest.TestCase):
                 "same exponent and mantissa bits",
             ),
             ((f"{self.BOTH}=e4m3fn", "multiplier=v9:d=3"), "octet", "no NaN and infinity"),
+            (
+                (f"{self.BOTH}=e3m4:bias=int", "multiplier=hw:e4m3,d=3"),
+                "octet",
+                "hw:e4m3,d=3 with activations in e3m4:bias=int and weights in e3m4:bias=int; it is "
+                "of e4m3: write hw:d=3",
+            ),
+            (
+                (f"{self.BOTH}=e3m4:bias=int", "layers.stem*.multiplier=hw:e4m3,d=3"),
+                "octet",
+                "hw:e4m3,d=3 of the rule 'stem*' with activations in e3m4:bias=int",
+            ),
             ((f"{self.BOTH}=e3m4",), "onnxruntime", "run with target octet"),
             (("multiplier=table:t.npy,x=e4m3,w=e4m3",), "octet", "the table is of e4m3 by e4m3"),
             (("weight_format=uint8",), "octet", "signed format"),
@@ -244,6 +255,7 @@ class OneCommand(unittest.TestCase):
             result = self.quantize(*settings, target=target)
             self.assertEqual(result.code, USAGE, settings)
             self.assertIn(word, result.err, settings)
+            self.assertNotIn("probe", result.err, settings)
 
     def test_the_rest_of_the_recipe_stays(self):
         recipe = fresh_folder("set_recipe") / "r.yaml"
