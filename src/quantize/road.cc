@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "calibrate/range.h"
 #include "files/multiplier_table.h"
 #include "graph/ops.h"
@@ -167,6 +168,7 @@ class Road {
 
   QuantizeResult Run() {
     const auto start = std::chrono::steady_clock::now();
+    const ThreadScope scope(options_.threads);
     recipe_.Check();
     const Graph original = graph_;
     result_.folded_batchnorm = Prepare(graph_, recipe_.fold_batchnorm);
@@ -422,7 +424,9 @@ class Road {
     if (layers.empty()) return;
     if (rounds && recipe_.result_range == "search") {
       if (data_ != nullptr) {
-        SearchResultRanges(reference, plan_, params_, *data_, options_.threads, options_.progress,
+        Graph approximate = graph_;
+        ApproximateLayers(approximate, layers);
+        SearchResultRanges(reference, approximate, *data_, options_.threads, options_.progress,
                            layers);
       } else {
         result_.warnings.push_back(
