@@ -48,6 +48,20 @@ class Rounder {
   double largest_;
 };
 
+// A value's digits in [-Half, Half], base 2 Half + 1, `stride` apart.
+template <int Half>
+void CutDigits(int64_t value, int32_t planes, int64_t stride, uint8_t* digits) {
+  constexpr int64_t kRadix = 2 * Half + 1;
+  for (int32_t p = 0; p < planes; ++p) {
+    int64_t rest = value / kRadix, digit = value - rest * kRadix;
+    if (digit > Half) digit -= kRadix, ++rest;
+    if (digit < -Half) digit += kRadix, --rest;
+    digits[p * stride] = static_cast<uint8_t>(digit);
+    value = rest;
+  }
+  OCTET_INVARIANT(value == 0);
+}
+
 // `count` products, `stride` apart.
 template <typename T>
 void CopyRow(const int64_t* products, int stride, int count, uint8_t* row) {
@@ -151,17 +165,28 @@ ApproxLayer::Reach ApproxLayer::FindReach(const ApproxMultiply& m, std::string_v
   Reach reach;
   const int x_codes = 1 << m.x_bits;
   constexpr int64_t kMost = int64_t{1} << 62;
-  for (size_t t = 0; t < m.tables.size(); ++t)
-    for (int w = 0; w < 256; ++w) {
-      if (!Uses(t, w)) continue;
-      for (int x = 0; x < x_codes; ++x) {
-        const int64_t value = m.tables[t][x * 256 + w];
-        if (value > kMost || value < -kMost)
-          Fail(ErrorCode::kUnsupported, what, ": a product is ", value, "; expected below 2^62");
-        reach.largest = std::max(reach.largest, std::abs(value));
-        if (x >= 128 && value != -m.tables[t][(x - 128) * 256 + w]) reach.symmetric = false;
+  for (size_t t = 0; t < m.tables.size(); ++t) {
+    int64_t all[256];  // ones of the codes in use
+    for (int w = 0; w < 256; ++w) all[w] = Uses(t, w) ? -1 : 0;
+    int64_t most = 0, least = 0;
+    for (int x = 0; x < x_codes; ++x) {
+      const int64_t* row = m.tables[t] + x * 256;
+      for (int w = 0; w < 256; ++w) {
+        most = std::max(most, row[w] & all[w]);
+        least = std::min(least, row[w] & all[w]);
       }
+      if (x < 128) continue;
+      const int64_t* opposite = row - 128 * 256;
+      int64_t differing = 0;
+      for (int w = 0; w < 256; ++w)
+        differing |= (static_cast<uint64_t>(row[w]) + static_cast<uint64_t>(opposite[w])) & all[w];
+      reach.symmetric = reach.symmetric && differing == 0;
     }
+    if (most > kMost || least < -kMost)
+      Fail(ErrorCode::kUnsupported, what, ": a product is ", most > kMost ? most : least,
+           "; expected below 2^62");
+    reach.largest = std::max({reach.largest, most, -least});
+  }
   const auto sum = CheckedMul(reach.largest, k_);
   if (!sum || *sum > kMost)
     Fail(ErrorCode::kUnsupported, what, ": a sum of ", k_, " products up to ", reach.largest,
@@ -199,25 +224,20 @@ void ApproxLayer::ChooseDigits(const Reach& reach) {
 }
 
 void ApproxLayer::PackDigits(const ApproxMultiply& m) {
-  const int64_t entries = ApproxEntries(mode_), radix = 2 * half_ + 1;
+  const int64_t entries = ApproxEntries(mode_);
   row_bytes_ = planes_ * entries;
   rows_ = AlignedBytes(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
+  const auto cut = half_ == 127  ? CutDigits<127>
+                   : half_ == 63 ? CutDigits<63>
+                   : half_ == 31 ? CutDigits<31>
+                                 : CutDigits<15>;
   for (size_t t = 0; t < m.tables.size(); ++t)
-    for (int w = 0; w < 256; ++w) {
-      if (!Uses(t, w)) continue;
-      uint8_t* row = rows_.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_;
-      for (int64_t x = 0; x < entries; ++x) {
-        int64_t value = m.tables[t][x * 256 + w];
-        for (int32_t p = 0; p < planes_; ++p) {
-          int64_t digit = value % radix;
-          if (digit > half_) digit -= radix;
-          if (digit < -half_) digit += radix;
-          row[p * entries + x] = static_cast<uint8_t>(digit);
-          value = (value - digit) / radix;
-        }
-        OCTET_INVARIANT(value == 0);
+    for (int64_t x = 0; x < entries; ++x)
+      for (int w = 0; w < 256; ++w) {
+        if (!Uses(t, w)) continue;
+        uint8_t* row = rows_.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_;
+        cut(m.tables[t][x * 256 + w], planes_, entries, row + x);
       }
-    }
 }
 
 void ApproxLayer::PackIntegers(const ApproxMultiply& m, const Reach& reach) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -29,6 +30,20 @@ ApproximateLayer Halved(ApproximateLayer layer, int times) {
   layer.result_scale = std::ldexp(layer.result_scale, -times);
   layer.result_limit = std::ldexp(layer.result_limit, -times);
   return layer;
+}
+
+// Sums of squares, of a layer's results less exact ones and of these.
+struct Noise {
+  double error = 0, signal = 0;
+};
+Noise NoiseOf(std::span<const float> exact, std::span<const float> results) {
+  Noise noise;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const double a = static_cast<double>(exact[i]), b = static_cast<double>(results[i]);
+    noise.error += (b - a) * (b - a);
+    noise.signal += a * a;
+  }
+  return noise;
 }
 
 struct Candidate {
@@ -95,21 +110,24 @@ class Search {
         if (halvings == 0 || e.code() != ErrorCode::kUnsupported) throw;
       }
     });
-    std::vector<ErrorStats> by_run(candidates.size() * kept_.size());
+    std::vector<Noise> by_run(candidates.size() * kept_.size());
     ParallelForEach(static_cast<int64_t>(by_run.size()), [&](int64_t i) {
       const size_t at = static_cast<size_t>(i) / kept_.size();
       if (!layers[at]) return;
       const std::vector<Tensor>& kept = kept_[static_cast<size_t>(i) % kept_.size()];
       const TensorView x = kept[candidates[at]->x].view();
-      by_run[static_cast<size_t>(i)].Add(kept[candidates[at]->y].data<float>(),
-                                         layers[at]->Run({&x, 1})[0].data<float>());
+      by_run[static_cast<size_t>(i)] =
+          NoiseOf(kept[candidates[at]->y].data<float>(), layers[at]->Run({&x, 1})[0].data<float>());
     });
     std::vector<std::optional<double>> errors(candidates.size());
     for (size_t at = 0; at < candidates.size(); ++at) {
       if (!layers[at]) continue;
-      ErrorStats all;
-      for (size_t s = 0; s < kept_.size(); ++s) all.Merge(by_run[at * kept_.size() + s]);
-      errors[at] = RelativeError(all);
+      Noise all;
+      for (size_t s = 0; s < kept_.size(); ++s) {
+        all.error += by_run[at * kept_.size() + s].error;
+        all.signal += by_run[at * kept_.size() + s].signal;
+      }
+      errors[at] = all.signal > 0 ? all.error / all.signal : 0.0;
     }
     return errors;
   }
