@@ -116,7 +116,7 @@ def check_library(relative, place, target):
 
 # What kernel files of every ISA may include, held to the same rule: nothing in them has external
 # linkage.
-LEAF_HEADER = re.compile(r"^kernels/((\w+_)?abi|float_\w+|dense_rows|approx_lines)\.h$")
+LEAF_HEADER = re.compile(r"^kernels/((\w+_)?abi|float_\w+|dense_rows|approx_lines|approx_each_add)\.h$")
 # Levels whose CPUs have the other level's instructions, too.
 IMPLIED_ISA = {"amxint8": "avx512vnni", "avxvnni": "avx2", "avx512vbmi": "avx512vnni"}
 

@@ -52,6 +52,12 @@ struct ApproxRowsArgs {
   uint8_t* scratch;                // integers: kApproxScratch, aligned to 64
   void* sums;
   int64_t sums_stride;  // bytes between channels
+  // ApproxEachAdd: a row is 256 products in float32, integers of at most M + 1 significant bits and
+  // `largest`, which is such a one, too; sums, rounded to them after each addition, are float32,
+  // written, up to the next multiple of 64 lanes. Codes past the lanes are any within the table.
+  int32_t mantissa_bits;  // M, 0...7
+  float largest;          // below 2^53
 };
+using ApproxEachAddArgs = ApproxRowsArgs;
 
 }  // namespace octet::kernels

@@ -37,6 +37,7 @@ class Rounder {
     const double bounded = rounded < largest_ ? rounded : largest_;
     return bounded > -largest_ ? bounded : -largest_;
   }
+  [[nodiscard]] double largest() const { return largest_; }
 
  private:
   static double RoundLargest(const SumRounding& r) {
@@ -101,18 +102,21 @@ ApproxLayer::ApproxLayer(const ApproxMultiply& multiply, int64_t n, int64_t k,
   weight_.assign(weight, weight + *weights);
   TakeChannels(multiply, what);
   const Reach reach = FindReach(multiply, what);
-  ChooseKernel();
-  if (rounding_.enabled && rounding_.each_add) {
+  mode_ = multiply.x_bits == 6   ? kApprox64
+          : multiply.x_bits == 7 ? kApprox128
+          : reach.symmetric      ? kApproxSigned
+                                 : kApprox256;
+  const bool each_add = rounding_.enabled && rounding_.each_add;
+  ChooseKernel(each_add ? Op::ApproxEachAdd : Op::ApproxRows);
+  if (each_add) {
+    on_grid_ = PackGrid(multiply);
+    if (on_grid_) return;
     for (const int64_t* table : multiply.tables)
       for (int w = 0; w < 256; ++w)
         for (int x = 0; x < 256; ++x)
           each_add_rows_.push_back(static_cast<double>(table[x * 256 + w]));
     return;
   }
-  mode_ = multiply.x_bits == 6   ? kApprox64
-          : multiply.x_bits == 7 ? kApprox128
-          : reach.symmetric      ? kApproxSigned
-                                 : kApprox256;
   small_ = reach.largest * k_ < int64_t{1} << 31;
   tiny_ = reach.largest * k_ + 127 * k_ < int64_t{1} << 24;
   if (kernel_->layout == Layout::kApproxDigits) {
@@ -194,9 +198,9 @@ ApproxLayer::Reach ApproxLayer::FindReach(const ApproxMultiply& m, std::string_v
   return reach;
 }
 
-void ApproxLayer::ChooseKernel() {
+void ApproxLayer::ChooseKernel(Op op) {
   for (const KernelInfo& candidate : Registry()) {
-    if (candidate.op != Op::ApproxRows) continue;
+    if (candidate.op != op) continue;
     std::string why = kernel_ != nullptr ? Cat("later in the list than ", kernel_->name)
                                          : RefusalByChoice(candidate);
     if (why.empty()) kernel_ = &candidate;
@@ -261,6 +265,27 @@ void ApproxLayer::PackIntegers(const ApproxMultiply& m, const Reach& reach) {
   columns_ = AlignedBytes(256 * row_bytes_);
   for (int x = 0; x < x_codes; ++x)
     copy(m.tables[0] + x * 256, 1, 256, columns_.data() + x * row_bytes_);
+}
+
+// False where a product is not on the grid that sums are rounded to.
+bool ApproxLayer::PackGrid(const ApproxMultiply& m) {
+  const Rounder round(rounding_);
+  entry_bytes_ = sizeof(float);
+  row_bytes_ = 256 * entry_bytes_;
+  AlignedBytes rows(static_cast<int64_t>(m.tables.size()) * 256 * row_bytes_);
+  for (size_t t = 0; t < m.tables.size(); ++t)
+    for (int x = 0; x < 1 << m.x_bits; ++x)
+      for (int w = 0; w < 256; ++w) {
+        if (!Uses(t, w)) continue;
+        const auto product = static_cast<double>(m.tables[t][x * 256 + w]);
+        if (round(product) != product) return false;
+        const auto entry = static_cast<float>(product);
+        std::memcpy(
+            rows.data() + (static_cast<int64_t>(t) * 256 + w) * row_bytes_ + x * entry_bytes_,
+            &entry, sizeof entry);
+      }
+  rows_ = std::move(rows);
+  return true;
 }
 
 template <typename Sum>
@@ -330,8 +355,40 @@ void ApproxLayer::RunEachAdd(const uint8_t* codes, int64_t lanes, int64_t channe
     y[lane] = static_cast<float>(sums[lane]) * unit_[at] + bias_[at];
 }
 
+void ApproxLayer::RunRounded(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0,
+                             int64_t n1, float* y, int64_t y_stride) const {
+  ApproxRowsArgs args{};
+  args.x = codes;
+  args.lanes = lanes;
+  args.weight_stride = args.k = k_;
+  args.rows = rows_.data();
+  args.row_bytes = row_bytes_;
+  args.table_bytes = 256 * row_bytes_;
+  args.mode = !negative && (mode_ == kApproxSigned || mode_ == kApprox256) ? kApprox128 : mode_;
+  args.mantissa_bits = rounding_.mantissa_bits;
+  args.largest = static_cast<float>(Rounder(rounding_).largest());
+  args.scratch = BufferOfThread(kBufferWeights, kApproxScratch);
+  const int64_t channels = ApproxChannels(lanes);
+  args.sums_stride = int64_t{sizeof(float)} * CeilDiv(lanes, 64) * 64;
+  args.sums = BufferOfThread(kBufferSums, channels * args.sums_stride);
+  for (int64_t c = n0; c < n1; c += channels) {
+    args.n = std::min(channels, n1 - c);
+    args.table_of = table_of_.data() + c;
+    args.weight = weight_.data() + c * k_;
+    Call(*kernel_, args);
+    for (int64_t i = 0; i < args.n; ++i) {
+      const auto* sums = reinterpret_cast<const float*>(static_cast<const uint8_t*>(args.sums) +
+                                                        i * args.sums_stride);
+      const auto at = static_cast<size_t>(c + i);
+      float* out = y + (c + i - n0) * y_stride;
+      for (int64_t lane = 0; lane < lanes; ++lane) out[lane] = sums[lane] * unit_[at] + bias_[at];
+    }
+  }
+}
+
 void ApproxLayer::Run(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0, int64_t n1,
                       float* y, int64_t y_stride) const {
+  if (on_grid_) return RunRounded(codes, lanes, negative, n0, n1, y, y_stride);
   if (!each_add_rows_.empty()) {
     for (int64_t c = n0; c < n1; ++c) RunEachAdd(codes, lanes, c, y + (c - n0) * y_stride);
     return;

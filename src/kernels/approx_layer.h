@@ -48,7 +48,7 @@ class ApproxLayer {
   };
   void TakeChannels(const ApproxMultiply& multiply, std::string_view what);
   [[nodiscard]] Reach FindReach(const ApproxMultiply& multiply, std::string_view what) const;
-  void ChooseKernel();
+  void ChooseKernel(Op op);
   void ChooseDigits(const Reach& reach);
   void PackDigits(const ApproxMultiply& multiply);
   void PackIntegers(const ApproxMultiply& multiply, const Reach& reach);
@@ -57,6 +57,9 @@ class ApproxLayer {
   }
 
   void Finish(const void* sums, int64_t channel, int64_t lanes, float* y) const;
+  [[nodiscard]] bool PackGrid(const ApproxMultiply& multiply);
+  void RunRounded(const uint8_t* codes, int64_t lanes, bool negative, int64_t n0, int64_t n1,
+                  float* y, int64_t y_stride) const;
   void RunEachAdd(const uint8_t* codes, int64_t lanes, int64_t channel, float* y) const;
   template <typename Sum>
   void Store(const Sum* sums, int64_t channel, int64_t lanes, float* y) const;
@@ -76,6 +79,7 @@ class ApproxLayer {
   int32_t planes_ = 1, half_ = 0;
   int32_t entry_bytes_ = 0;            // of integers
   bool small_ = false;                 // sums fit int32
+  bool on_grid_ = false;               // each_add, of products that are on the grid
   bool tiny_ = false;                  // sums, and what they are joined from, are exact in float32
   std::vector<double> each_add_rows_;  // [table * 65536 + weight code * 256 + x code]
 };

@@ -209,6 +209,69 @@ TEST(ApproxLinear, RoundsSums) {
       }
 }
 
+// A table whose entries are on the grid, small ones and those at its end among them.
+Table GridTable(const GridRounding& grid, int bits, bool symmetric, std::mt19937_64* rng) {
+  Table table(65536);
+  for (size_t x = 0; x < 256; ++x)
+    for (size_t w = 0; w < 256; ++w) {
+      const double sign = (*rng)() % 2 == 0 ? 1 : -1;
+      const auto exponent = static_cast<int>((*rng)() % static_cast<uint64_t>(bits));
+      int64_t& value = table[x * 256 + w];
+      value = static_cast<int64_t>(
+          grid.Round(sign * std::ldexp(static_cast<double>((*rng)() % 256), exponent)));
+      if (symmetric && x >= 128) value = -table[(x - 128) * 256 + w];
+    }
+  return table;
+}
+
+// Every mantissa, ranges that sums stay within and that they saturate at, lines and single products
+// with tails of channels, lanes and steps.
+TEST(ApproxLinear, EveryKernelRoundsEachSumAsDefined) {
+  std::mt19937_64 rng(79);
+  for (int bits = 0; bits <= 7; ++bits)
+    for (const auto& [largest, exponents] :
+         {std::pair{777.3, 4}, {61440.0, 8}, {7516192768.0, 26}, {4.0e15, 40}})
+      for (const auto& [m, n, x_bits, symmetric] : {std::tuple{300, 35, 8, true},
+                                                    {200, 16, 7, false},
+                                                    {130, 33, 8, false},
+                                                    {70, 1, 8, true},
+                                                    {9, 5, 6, false},
+                                                    {40, 3, 8, true}}) {
+        const GridRounding grid{bits, largest};
+        Layer l = Make(m, n, 21, 2, 1, symmetric, x_bits, &rng);
+        for (size_t t = 0; t < 2; ++t) {
+          l.tables[t] = GridTable(grid, exponents, symmetric, &rng);
+          l.multiply.tables[t] = l.tables[t].data();
+        }
+        l.multiply.rounding = {true, true, bits, largest};
+        std::vector<float> expected;
+        for (int64_t i = 0; i < l.m; ++i)
+          for (int64_t c = 0; c < l.n; ++c) {
+            const auto at = static_cast<size_t>(c);
+            const Table& table = l.tables[static_cast<size_t>(l.multiply.table_of_channel[at])];
+            double sum = 0;
+            for (int64_t k = 0; k < l.k; ++k)
+              sum = grid.Round(
+                  sum +
+                  static_cast<double>(
+                      table[static_cast<size_t>(l.x[static_cast<size_t>(i * l.x_stride + k)]) *
+                                256 +
+                            l.weight[static_cast<size_t>(c * l.k + k)]]));
+            expected.push_back(static_cast<float>(sum) * l.multiply.unit[at] + l.bias[at]);
+          }
+        for (const auto& [isa, kernel] : testing::KernelsOf(Op::ApproxEachAdd)) {
+          const ForcedChoice forced(isa, kernel);
+          const std::vector<float> y = Product(l);
+          for (int64_t i = 0; i < l.m; ++i)
+            for (int64_t c = 0; c < l.n; ++c)
+              ASSERT_EQ(y[static_cast<size_t>(i * l.y_stride + c)],
+                        expected[static_cast<size_t>(i * l.n + c)])
+                  << kernel << " " << bits << " bits, " << m << "x" << n << " row " << i
+                  << " channel " << c;
+        }
+      }
+}
+
 TEST(ApproxLinear, RefusesBadArguments) {
   const Table table(65536, 1), huge(65536, int64_t{3} << 60);
   const uint8_t weight[4] = {};

@@ -41,6 +41,7 @@ enum class Op {
   JoinDigits,
   Fp8Linear,
   ApproxRows,
+  ApproxEachAdd,
 };
 
 // How weights lie in memory for a kernel: kernels/pack.h.

@@ -15,22 +15,32 @@ namespace {
 
 struct ApproxData {
   std::vector<int64_t> table;
+  kernels::SumRounding rounding;
   std::vector<uint8_t> x, weight;  // (N,C,H,W) or (M,K); (OC,C/G,KH,KW)
   std::vector<float> y;
 };
 
-std::vector<int64_t> TableOf(const Multiplier& m) {
-  if (m.kind == MultiplierKind::kTable) return ReadMultiplierTable(m.file);
+CodeFormat FormatOf(const Multiplier& m) {
   if (m.format.empty())
     Fail(ErrorCode::kInvalidArgument, "bench: multiplier ", m.Name(),
          " has no number format; write it behind the colon, such as hw:e3m4,d=3");
-  const CodeFormat f = CodeFormatOf(FloatFormat::Parse(m.format), 1.0F, "bench");
+  return CodeFormatOf(FloatFormat::Parse(m.format), 1.0F, "bench");
+}
+
+std::vector<int64_t> TableOf(const Multiplier& m) {
+  if (m.kind == MultiplierKind::kTable) return ReadMultiplierTable(m.file);
+  const CodeFormat f = FormatOf(m);
   return MakeProductTable(m, {f, f, f, 0}).value;
 }
 
 std::shared_ptr<ApproxData> Make(const OperatorData& d, const Multiplier& m) {
   auto out = std::make_shared<ApproxData>();
   out->table = TableOf(m);
+  if (m.kind == MultiplierKind::kQamaa) {
+    const CodeFormat f = FormatOf(m);
+    const GridRounding r = RoundingOf({f, f, f, 0});
+    out->rounding = {true, m.each_add, r.mantissa_bits, r.largest};
+  }
   for (int64_t i = 0; i < d.problem.inputs(); ++i)
     out->x.push_back(static_cast<uint8_t>(d.codes.data()[i] & 0x7f));
   for (const int8_t w : d.weight) out->weight.push_back(static_cast<uint8_t>(w));
@@ -43,6 +53,7 @@ void Verify(const OperatorProblem& p, const std::string& name, const ApproxData&
   const bool linear = p.op == OperatorProblem::Op::kLinear;
   const int64_t group_in = c.in_channels / c.groups, group_out = c.out_channels / c.groups;
   for (const OutputAt& at : SampledOutputs(p)) {
+    const GridRounding rounding{a.rounding.mantissa_bits, a.rounding.largest};
     int64_t sum = 0;
     for (int64_t i = 0; i < p.depth(); ++i) {
       const int64_t kx = i % c.kernel_w, ky = i / c.kernel_w % c.kernel_h;
@@ -56,6 +67,8 @@ void Verify(const OperatorProblem& p, const std::string& name, const ApproxData&
       const int64_t x = inside ? a.x[static_cast<size_t>(from)] : 0;
       const int64_t w = a.weight[static_cast<size_t>(at.channel * p.depth() + i)];
       sum += a.table[static_cast<size_t>(x * 256 + w)];
+      if (a.rounding.enabled && (a.rounding.each_add || i + 1 == p.depth()))
+        sum = static_cast<int64_t>(rounding.Round(static_cast<double>(sum)));
     }
     const int64_t to = linear ? at.x * c.out_channels + at.channel : IndexNchw(p, at);
     const float got = a.y[static_cast<size_t>(to)], expected = static_cast<float>(sum);
@@ -88,6 +101,7 @@ std::vector<BenchRow> ApproxRows(const DataPtr& d) {
     kernels::ApproxMultiply multiply;
     multiply.tables = {data->table.data()};
     multiply.unit = {1.0F};
+    multiply.rounding = data->rounding;
     BenchRow row;
     row.name = name;
     row.data = "codes > f32";
