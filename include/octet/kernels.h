@@ -322,18 +322,29 @@ struct LayerNormProblem {
 };
 void LayerNorm(const LayerNormProblem& problem);
 
-// Attention's products: y (B,M,N) = a (B,M,K) b (B,N,K)^T, both int8, row-major (torch-int's
-// bmm_s8t_s8n_s8t, _f32t, _s32t).
-//   int8 or uint8 out: q = saturate(rne(float(acc) * alpha))
+// Where the matrices of an operand lie, in elements. Elements of a row are neighbours.
+struct MatrixPlaces {
+  int64_t row_stride = 0;        // 0: the rows of a matrix follow each other
+  std::vector<int64_t> offsets;  // one per matrix; empty: the matrices follow each other
+};
+// Attention's products: y (B,M,N) = a (B,M,K) b (B,N,K)^T, a in 8-bit codes, b int8 about 0
+// (torch-int's bmm_s8t_s8n_s8t, _f32t, _s32t); acc = sum (a - a_zero_point) b.
+//   int8 or uint8 out: q = saturate(rne(float(acc) * alpha) + y_zero_point)
 //   float32 out:       float(acc) * alpha
-//   int32 out:         acc, saturated where K > 131,071
-// b is packed in each call: some N K / 16 cycles a batch beside M N K / 128 of the product itself.
+//   int32 out:         acc, saturated where K is so large that it can leave int32
+// b is packed in each call: some N K / 16 cycles a matrix beside M N K / 128 of the product itself,
+// twice as many where it is (B,K,N).
 struct BatchedMatMulProblem {
   int64_t batch = 0, m = 0, n = 0, k = 0;
   OutputType output = OutputType::kInt8;
   float alpha = 1.0F;
+  CodeType a_type = CodeType::kInt8;
+  int32_t a_zero_point = 0;
+  int32_t y_zero_point = 0;  // of codes
+  bool b_is_kn = false;      // b (B,K,N)
+  MatrixPlaces a_places = {}, b_places = {}, y_places = {};
 };
-void BatchedMatMul(const BatchedMatMulProblem& problem, const int8_t* a, const int8_t* b, void* y);
+void BatchedMatMul(const BatchedMatMulProblem& problem, const void* a, const int8_t* b, void* y);
 
 // Weights in int8, activations in float32 (W8A16, W8A32): y (M,N) = x (M,K) (scale * weight)^T +
 // bias, one scale per output channel, or per channel and group of K.

@@ -28,7 +28,14 @@ void PackDense(const int8_t* rows, int64_t stride, int64_t n, int64_t k, Layout 
 
 // For temporary operands: at least `bytes` of this thread's, aligned to 64; what they held is lost
 // where they grow. Every slot is one buffer.
-enum ThreadBuffer { kBufferRows, kBufferWeights, kBufferSums, kBufferScratch, kThreadBuffers };
+enum ThreadBuffer {
+  kBufferRows,
+  kBufferWeights,
+  kBufferColumns,
+  kBufferSums,
+  kBufferScratch,
+  kThreadBuffers
+};
 [[nodiscard]] uint8_t* BufferOfThread(ThreadBuffer slot, int64_t bytes);
 
 }  // namespace octet::kernels
