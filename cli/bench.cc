@@ -78,9 +78,9 @@ void PrintBench(const BenchResult& r) {
     steps.Print();
   }
   if (r.rows.size() > 1) {
-    fmt::print(
-        "INT8 is {:.2f}x as fast as float32; outputs differ by up to {:.3g} of their range\n",
-        r.speedup, r.output_max_difference);
+    fmt::print("{} is {:.2f}x as fast as {}; outputs differ by up to {:.3g} of their range\n",
+               r.rows[0].name == r.rows[1].name ? "the second" : "INT8", r.speedup,
+               r.rows[0].name == r.rows[1].name ? "the first" : "float32", r.output_max_difference);
   }
 }
 

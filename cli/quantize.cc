@@ -66,6 +66,7 @@ Json ToJson(const QuantizeResult& r) {
   for (const auto& k : r.kept_float)
     kept.push_back({{"node", k.node}, {"op", k.op}, {"reason", k.text}});
   j["kept_float"] = kept;
+  j["computed_products"] = r.computed_products;
   j["warnings"] = r.warnings;
   return j;
 }
@@ -150,7 +151,8 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
   fmt::print(
       "{} operators quantized, {:.1f} % of the multiply-adds in INT8, in {:.1f} s; the float model "
       "moved by {:.2g} of its range\n",
-      r.layers.size(), 100 * r.macs_int8_fraction, r.seconds, r.float_difference);
+      static_cast<int64_t>(r.layers.size()) + r.computed_products, 100 * r.macs_int8_fraction,
+      r.seconds, r.float_difference);
 }
 
 namespace {

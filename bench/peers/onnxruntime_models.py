@@ -4,7 +4,8 @@ ONNX Runtime takes every road its own tools offer to INT8 on a CPU:
   dynamic     quantize_dynamic of the constant operands of MatMul (of convolutions, with --dynamic-conv)
   qdq         quantize_static, Q/DQ laid out its way, uint8 x int8, per channel, MinMax
   qoperator   the same as QLinear operators
-Octet runs what `octet quantize --recipe fast` makes, and ONNX Runtime's dynamic file as it is.
+Octet runs what `octet quantize --recipe fast` makes, the same with `matmul: all` (products of two
+computed operands in INT8, too) where there are any, and ONNX Runtime's dynamic file as it is.
 
 Rounds alternate; the median and the best round of each row are printed, and Octet's best INT8
 against the fastest of ONNX Runtime's: by rounds, and best round against best round, which is what
@@ -45,6 +46,13 @@ def input_of(path):
     """Name and shape of the first input, open dimensions set to 1."""
     value = onnx.load(str(path), load_external_data=False).graph.input[0]
     return value.name, [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+
+
+def multiplies_computed(path):
+    """Whether there is a MatMul of two computed operands."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    known = {tensor.name for tensor in graph.initializer}
+    return any(node.op_type == "MatMul" and not known & set(node.input) for node in graph.node)
 
 
 def samples_of(shape, count):
@@ -155,11 +163,17 @@ class Contest:
         own = folder / "octet_int8.onnx"
         octet(self.program, "quantize", model, "--data", folder / "calibration.npy", "--recipe",
               "fast", "--allow-noise", "-o", own)
+        every = folder / "octet_int8_all.onnx"
+        if multiplies_computed(model):
+            octet(self.program, "quantize", model, "--data", folder / "calibration.npy", "--recipe",
+                  "fast", "--set", "matmul=all", "--allow-noise", "-o", every)
         roads = quantize_with_ort(model, self.samples, folder, arguments.dynamic_conv)
         self.theirs = {"ort float32": model}
         self.theirs.update({f"ort int8 {road}": path for road, path in roads.items()})
         self.theirs["ort int8 octet's file"] = own
         self.ours = {"octet float32": model, "octet int8": own}
+        if every.exists():
+            self.ours["octet int8 matmul: all"] = every
         if "dynamic" in roads:
             self.ours["octet int8 ort's dynamic file"] = roads["dynamic"]
 

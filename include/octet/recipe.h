@@ -30,6 +30,7 @@ struct Recipe {
   // Where quantizers go: "compute": at the inputs of Conv, Gemm and MatMul alone; "full": on other
   // operators that the target runs in INT8 as well; "auto": full, but where the target cannot.
   std::string placement = "auto";
+  std::string matmul = "weights";  // "all": those of two computed operands, too
   // A number format (octet/formats.h); "float32": not quantized; "search:A,B,...": for every value
   // the best of these, by search_by; "vote:e4m3", "vote:A,B,...": the format, of all splits of
   // e4m3's bits or of these, in which most channels err least. Empty: uint8, or int8 where the

@@ -73,6 +73,7 @@ struct QuantizeResult {
     double clipped_fraction = 0;
   };
   std::vector<Layer> layers;
+  int64_t computed_products = 0;  // MatMul of two computed operands
   std::vector<Activation> activations;
   std::vector<LayerNote> kept_float;  // and why
   std::vector<std::string> folded_batchnorm;

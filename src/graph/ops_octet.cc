@@ -76,9 +76,9 @@ void InferNorm(InferContext& c) {
   c.SetOutput(2, std::move(type));
 }
 
-// MatMul of a and b with their axes permuted: perm_a, perm_b as Transpose has them.
-void InferPermutedMatMul(InferContext& c) {
-  const DType dtype = Input(c, 0).dtype;
+// MatMul of a and b with their axes permuted, and of the result's: perm_a, perm_b, perm_y as
+// Transpose has them.
+void InferMatMulOf(InferContext& c, DType dtype) {
   std::array<Dims, 2> sides;
   for (const size_t i : {0U, 1U}) {
     const auto x = InputDims(c, i);
@@ -98,7 +98,16 @@ void InferPermutedMatMul(InferContext& c) {
   Dims out = Broadcast(c, a, b);
   out.push_back(m);
   out.push_back(n);
-  c.SetOutput(0, MakeType(dtype, out));
+  Dims permuted;
+  for (const int64_t from : c.node().GetInts("perm_y", {}))
+    permuted.push_back(out.at(static_cast<size_t>(from)));
+  c.SetOutput(0, MakeType(dtype, permuted.empty() ? out : permuted));
+}
+void InferPermutedMatMul(InferContext& c) { InferMatMulOf(c, Input(c, 0).dtype); }
+
+// a, b, and of softmax: scale?, zero_point?
+void InferQMatMul(InferContext& c) {
+  InferMatMulOf(c, !c.has(2) ? OutputType(c) : c.has(3) ? Input(c, 3).dtype : DType::kUint8);
 }
 
 // x [...,K], w [K,N], scales, zero point, bias -> float32
@@ -152,6 +161,7 @@ void InferApproxMatMul(InferContext& c) {
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
+    {"QMatMul", kOctet, 2, 4, InferQMatMul},
     {"QAdd", kOctet, 2, -1, InferQAdd},
     {"QMul", kOctet, 2, 2, InferQMul},
     {"QAveragePool", kOctet, 1, -1, InferQAveragePool},

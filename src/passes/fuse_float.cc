@@ -35,11 +35,13 @@ class Fuser {
         ScaleSoftmax(id);
       } else if (n.Is("MatMul")) {
         PermuteMatMul(id);
+      } else if (n.Is("QMatMul", "octet")) {
+        PermuteCodes(id);
       }
     }
     for (NodeId id : graph_.TopologicalOrder()) {
       const Node& n = graph_.node(id);
-      if (n.Is("ScaledSoftmax", "octet")) {
+      if (n.Is("ScaledSoftmax", "octet") || n.Is("Softmax")) {
         TakeIntoProduct(id);
       } else if (n.Is("LayerNormalization")) {
         WidenNorm(id);
@@ -97,12 +99,18 @@ class Fuser {
     return dtype == DType::kFloat32;
   }
 
-  // `out` is made by a new node; the node that made it goes, and what was only there for it.
-  void Make(ValueId out, Node node) {
+  // `out` is made by a new node, which takes the name of `widened`, or else of the node that made
+  // `out`. Both go, and what was only there for them.
+  void Make(ValueId out, Node node, NodeId widened = kNoNode) {
     const NodeId old = graph_.value(out).producer;
-    node.name = graph_.node(old).name;
-    const std::vector<ValueId> read = graph_.node(old).inputs;
+    node.name = graph_.node(widened != kNoNode ? widened : old).name;
+    std::vector<ValueId> read = graph_.node(old).inputs;
     graph_.RemoveNode(old);
+    if (widened != kNoNode && widened != old) {
+      const auto& more = graph_.node(widened).inputs;
+      read.insert(read.end(), more.begin(), more.end());
+      graph_.RemoveNode(widened);
+    }
     node.outputs = {out};
     Add(std::move(node));
     for (ValueId v : read) RemoveUnread(v);
@@ -360,15 +368,69 @@ class Fuser {
     Make(n.outputs[0], std::move(product));
   }
 
-  // Attention's scores become weights while each matrix of them is in the cache.
+  // The permutation of a Transpose of computed values of known rank, or nothing.
+  std::vector<int64_t> PermutationOf(const Node* transpose) const {
+    if (transpose == nullptr || graph_.ConstantOf(transpose->inputs[0]) != nullptr) return {};
+    const auto perm = transpose->GetInts("perm", {});
+    return perm.size() >= 2 ? perm : std::vector<int64_t>();
+  }
+
+  // Codes of heads are read and written where the layers before and behind have them. Kernels take
+  // rows of neighbouring elements: the last axis stays last, or in B next to last.
+  void PermuteCodes(NodeId id) {
+    Node product = graph_.node(id);
+    ValueId out = product.outputs[0];
+    bool changed = false;
+    for (const size_t side : {0U, 1U}) {
+      const ValueId moved = product.inputs[side];
+      const Node* transpose = Producer(moved, "Transpose");
+      const auto perm = PermutationOf(transpose);
+      if (perm.empty() || OnlyReader(moved) == nullptr) continue;
+      const auto last = static_cast<int64_t>(perm.size()) - 1;
+      if (perm.back() != last && (side == 0 || perm[perm.size() - 2] != last)) continue;
+      product.attributes[side == 0 ? "perm_a" : "perm_b"] = perm;
+      product.inputs[side] = transpose->inputs[0];
+      changed = true;
+    }
+    const Node* behind = OnlyReader(out);
+    if (behind != nullptr && behind->Is("Transpose")) {
+      const auto perm = PermutationOf(behind);
+      if (!perm.empty() && perm.back() + 1 == static_cast<int64_t>(perm.size())) {
+        product.attributes["perm_y"] = perm;
+        out = behind->outputs[0];
+        changed = true;
+      }
+    }
+    if (changed) Make(out, std::move(product), id);
+  }
+
+  // Attention's scores become weights while each matrix of them is in the cache; of codes, codes.
   void TakeIntoProduct(NodeId id) {
     const Node n = graph_.node(id);
     const NodeId producer = graph_.value(n.inputs[0]).producer;
     if (producer == kNoNode || OnlyReader(n.inputs[0]) == nullptr) return;
     Node product = graph_.node(producer);
-    if (!product.Is("PermutedMatMul", "octet")) return;
+    const bool of_codes = product.Is("QMatMul", "octet") && !product.Has("perm_y");
+    if (n.Is("Softmax")) {
+      const ValueType& type = graph_.value(n.inputs[0]).type;
+      const int64_t axis = n.GetInt("axis", graph_.opset() < 13 ? 1 : -1);
+      const bool last =
+          axis == -1 || (type.has_rank && axis + 1 == static_cast<int64_t>(type.dims.size()));
+      if (!of_codes || !last) return;
+    } else if (!of_codes && !product.Is("PermutedMatMul", "octet")) {
+      return;
+    }
     product.attributes["softmax_scale"] = n.GetFloat("scale", 1.0F);
-    Make(n.outputs[0], std::move(product));
+    ValueId out = n.outputs[0];
+    const auto q = of_codes && OnlyReader(out) != nullptr ? QuantizerAmong(out) : std::nullopt;
+    if (q) {
+      const Node& quantizer = graph_.node(q->node);
+      product.inputs.resize(4, kNoValue);
+      product.inputs[2] = quantizer.inputs[1];
+      product.inputs[3] = quantizer.input(2);
+      out = q->codes;
+    }
+    Make(out, std::move(product), producer);
   }
 
   bool SameStaticShape(ValueId a, ValueId b) const {

@@ -16,6 +16,9 @@
 //   Transpose -> second operand of MatMul, last axis next to last -> a Transpose that moves rows,
 //                                                                   octet.PermutedMatMul
 //   octet.PermutedMatMul -> octet.ScaledSoftmax                  -> its attribute softmax_scale
+//   Transpose -> octet.QMatMul -> Transpose, last axis last      -> its perm_a, perm_b, perm_y
+//   octet.QMatMul -> Softmax | octet.ScaledSoftmax -> QuantizeLinear -> its softmax_scale, inputs
+//   2, 3
 //
 // Operators made in domain octet:
 //   octet.Norm  inputs 0 x, 1 residual?, 2 gamma, 3 beta?, 4 scale?, 5 zero_point? (8-bit);
@@ -28,6 +31,9 @@
 //   octet.PermutedMatMul  MatMul of Transpose(a, perm_a) and Transpose(b, perm_b), attributes; an
 //               absent one leaves its operand as it is. With attribute softmax_scale, softmax of
 //               so many times the product
+//   octet.QMatMul (passes/lower.h) of Transpose(a, perm_a) and Transpose(b, perm_b), the result
+//               transposed by perm_y; with attribute softmax_scale the softmax of so many times the
+//               product in float32, or, with inputs 2 scale and 3 zero_point?, its codes
 #pragma once
 
 #include <set>

@@ -222,7 +222,7 @@ TEST(FuseFloat, ScoresBecomeWeightsInTheProduct) {
     if (seen) b.Output(b.Like("Neg", "neg", s));
     FuseFloat(b.graph());
     b.graph().Verify("after fusing");
-    const NodeId y = b.graph().FindNode("y");
+    const NodeId y = b.graph().FindNode(seen ? "y" : "s");
     EXPECT_EQ(b.graph().node(y).GetFloat("softmax_scale", 0), seen ? 0 : 0.3F);
     EXPECT_EQ(b.graph().node(y).op, seen ? "ScaledSoftmax" : "PermutedMatMul");
   }

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "numerics/rounding.h"
 #include "passes/functions_of_codes.h"
+#include "passes/quantized_weights.h"
 #include "passes/quantizers.h"
 
 namespace octet {
@@ -17,8 +18,9 @@ namespace {
 constexpr int64_t kOnnxFloat = 1, kOnnxUint8 = 2, kOnnxInt8 = 3;
 
 bool IsMovement(const Node& n) {
-  static constexpr std::array kOps = {"MaxPool", "Reshape",   "Flatten", "Transpose",
-                                      "Squeeze", "Unsqueeze", "Slice",   "DepthToSpace"};
+  static constexpr std::array kOps = {"MaxPool",   "Reshape",      "Flatten",
+                                      "Transpose", "Squeeze",      "Unsqueeze",
+                                      "Slice",     "DepthToSpace", "Gather"};
   if (n.Is("Resize")) {  // picks codes
     return n.GetString("mode", "nearest") == "nearest" &&
            n.GetString("coordinate_transformation_mode", "") != "tf_crop_and_resize";
@@ -67,7 +69,9 @@ class Lowering {
     for (NodeId id : graph_.TopologicalOrder()) {
       if (graph_.node(id).removed) continue;
       const Node& n = graph_.node(id);
-      if (n.Is("Conv") || n.Is("Gemm") || n.Is("MatMul")) {
+      if (IsProductOfComputed(n)) {
+        LowerProduct(id);
+      } else if (n.Is("Conv") || n.Is("Gemm") || n.Is("MatMul")) {
         LowerWeighted(id);
       } else if (ArgumentOf(graph_, n)) {
         LowerFunction(id);
@@ -152,93 +156,6 @@ class Lowering {
     if (use == kNoNode || !graph_.node(use).Is("QuantizeLinear")) return std::nullopt;
     auto q = QuantizerOf(graph_, use);
     return q && q->is_activation() ? q : std::nullopt;
-  }
-
-  struct Weights {
-    Tensor const* codes = nullptr;
-    ValueId value = kNoValue;
-    std::vector<float> scale;  // per output channel
-    int64_t channels = 0;
-    std::string refused;
-  };
-
-  Weights ReadWeights(const Node& n) const {
-    Weights w;
-    const auto q = DequantizerOf(graph_, n.input(1));
-    if (!q) {
-      w.refused = "the weight is not quantized";
-      return w;
-    }
-    w.value = q->codes;
-    w.codes = graph_.ConstantOf(q->codes);
-    if (w.codes == nullptr) {
-      w.refused = "the weight is computed";
-      return w;
-    }
-    if (w.codes->dtype() != DType::kInt8) {
-      w.refused = Cat("the weight is ", NameOf(w.codes->dtype()), ", expected int8");
-      return w;
-    }
-    if (std::any_of(q->zero_point.begin(), q->zero_point.end(), [](int32_t z) { return z != 0; })) {
-      w.refused = "the weight has a zero point other than 0";
-      return w;
-    }
-    const Shape& shape = w.codes->shape();
-    if (!n.Is("Conv") && shape.rank() != 2) {
-      w.refused = Cat("the weight has rank ", shape.rank(), ", expected 2");
-      return w;
-    }
-    const int axis = n.Is("Conv") || (n.Is("Gemm") && n.GetInt("transB", 0) != 0) ? 0 : 1;
-    w.channels = shape[axis];
-    if (!q->per_tensor() && (q->axis + shape.rank()) % shape.rank() != axis) {
-      w.refused = Cat("the weight is quantized along axis ", q->axis, ", expected ", axis);
-      return w;
-    }
-    w.scale = q->scale;
-    w.scale.resize(static_cast<size_t>(w.channels), q->scale[0]);
-    return w;
-  }
-
-  // Bias on the accumulator's grid: s_x * s_w[c]. Nullopt with `refused` where it does not fit
-  // int32.
-  std::optional<std::vector<int32_t>> ReadBias(ValueId value, float x_scale, const Weights& w,
-                                               std::string& refused) const {
-    const auto channels = static_cast<size_t>(w.channels);
-    std::vector<int32_t> bias;
-    if (value == kNoValue) return bias;
-    std::vector<float> real;
-    if (const auto q = DequantizerOf(graph_, value)) {
-      const Tensor* codes = graph_.ConstantOf(q->codes);
-      if (codes == nullptr || codes->dtype() != DType::kInt32 || codes->elements() != w.channels) {
-        refused = "the bias is not an int32 constant of one element per output channel";
-        return std::nullopt;
-      }
-      const auto c = codes->data<int32_t>();
-      bool same = true;
-      for (size_t i = 0; i < channels; ++i) {
-        const float s = q->per_tensor() ? q->scale[0] : q->scale[i];
-        same = same && s == x_scale * w.scale[i];
-        real.push_back(static_cast<float>(c[i]) * s);
-      }
-      if (same) return std::vector<int32_t>(c.begin(), c.end());
-    } else if (const Tensor* b = graph_.ConstantOf(value);
-               b != nullptr && b->dtype() == DType::kFloat32 && b->elements() == w.channels) {
-      real.assign(b->data<float>().begin(), b->data<float>().end());
-    } else {
-      refused = "the bias is not a constant of one element per output channel";
-      return std::nullopt;
-    }
-    for (size_t i = 0; i < channels; ++i) {
-      const double v = static_cast<double>(real[i]) /
-                       (static_cast<double>(x_scale) * static_cast<double>(w.scale[i]));
-      if (!(std::fabs(v) < 2147483000.0)) {
-        refused =
-            Cat("the bias of output channel ", i, " does not fit int32 on the grid of x times w");
-        return std::nullopt;
-      }
-      bias.push_back(static_cast<int32_t>(std::nearbyint(v)));
-    }
-    return bias;
   }
 
   std::string UnsupportedForm(const Node& n) const {
@@ -338,7 +255,7 @@ class Lowering {
   // MatMul -> Add of int32 codes on the accumulator's grid: the bias of a Gemm. `tail` is then what
   // follows the Add.
   std::optional<std::vector<int32_t>> TakeIntegerBias(const Node& n, float x_scale,
-                                                      const Weights& w, Tail& tail) const {
+                                                      const QuantizedWeights& w, Tail& tail) const {
     const AddedBias added = BiasBehind(n, w.channels);
     const auto q = DequantizerOf(graph_, added.value);
     if (!q) return std::nullopt;
@@ -346,7 +263,7 @@ class Lowering {
       if (q->scale[q->per_tensor() ? 0 : i] != x_scale * w.scale[i]) return std::nullopt;
     }
     std::string refused;
-    auto bias = ReadBias(added.value, x_scale, w, refused);
+    auto bias = ReadBiasCodes(graph_, added.value, x_scale, w, refused);
     if (bias) tail = FollowTail(n, added.sum, w.channels);
     return bias;
   }
@@ -366,16 +283,45 @@ class Lowering {
     return added.value;
   }
 
+  bool IsProductOfComputed(const Node& n) const {
+    if (!n.Is("MatMul")) return false;
+    const auto b = DequantizerOf(graph_, n.inputs[1]);
+    return graph_.ConstantOf(b ? b->codes : n.inputs[1]) == nullptr;
+  }
+
+  // MatMul of two computed operands: attention's products.
+  void LowerProduct(NodeId id) {
+    const Node n = graph_.node(id);
+    const auto a = DequantizerOf(graph_, n.inputs[0]), b = DequantizerOf(graph_, n.inputs[1]);
+    if (!a && !b) return Keep(id, "both operands are computed, and float32");
+    if (!a || !b || !a->is_activation() || !b->is_activation())
+      return Keep(id, "one of its operands is not quantized to 8 bits per tensor");
+    if (b->dtype != DType::kInt8 || b->zero_point[0] != 0)
+      return Keep(id, "its second operand is not int8 about 0");
+    for (const ValueId v : {n.inputs[0], n.inputs[1]}) {
+      if (graph_.value(v).type.dims.size() < 2) return Keep(id, "an operand is a vector");
+    }
+    const auto y = QuantizerBehind(n.outputs[0]);
+    const float product = a->scale[0] * b->scale[0];
+    Replace(id, y ? y->codes : n.outputs[0], "QMatMul", {a->codes, b->codes},
+            {{"a_zero_point", int64_t{a->zero_point[0]}},
+             {"multiplier", y ? product / y->scale[0] : product},
+             {"y_zero_point", int64_t{y ? y->zero_point[0] : 0}},
+             {"output_dtype", !y                          ? kOnnxFloat
+                              : y->dtype == DType::kUint8 ? kOnnxUint8
+                                                          : kOnnxInt8}});
+  }
+
   void LowerWeighted(NodeId id) {
     const Node n = graph_.node(id);
     const auto x = DequantizerOf(graph_, n.inputs[0]);
     if (!x || !x->is_activation())
       return Keep(id, "its input is not quantized to 8 bits per tensor");
     if (auto why = UnsupportedForm(n); !why.empty()) return Keep(id, why);
-    const Weights w = ReadWeights(n);
+    const QuantizedWeights w = ReadQuantizedWeights(graph_, n);
     if (!w.refused.empty()) return Keep(id, w.refused);
     std::string refused;
-    auto bias = ReadBias(n.input(2), x->scale[0], w, refused);
+    auto bias = ReadBiasCodes(graph_, n.input(2), x->scale[0], w, refused);
     if (!bias) return Keep(id, refused);
 
     Tail tail = FollowTail(n, n.outputs[0], w.channels);

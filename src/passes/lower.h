@@ -16,6 +16,9 @@
 //                         mid_codes (0/1), mid_zero_point, mid_lo, mid_hi, mid_ratio beside it
 //                 means   kernels::Epilogue in include/octet/kernels.h, word for word
 //   octet.QGemm   the same with w (K,N), or (N,K) if transB = 1; x [..., K], rank >= 2 -> [..., N]
+//   octet.QMatMul inputs a, b (b int8 about 0), both computed: MatMul of rank >= 2; attributes
+//                 a_zero_point, multiplier, y_zero_point, output_dtype:
+//                 kernels::BatchedMatMulProblem
 //   octet.QAdd    inputs a, b (same shape); attributes a_zero_point, b_zero_point, y_zero_point,
 //                 a_ratio, b_ratio, lo, hi: kernels::AddProblem
 //   octet.QMul    inputs a, b (same shape, or b one number per image and channel: [N,C,1,1] beside

@@ -230,6 +230,53 @@ TEST(Lower, LeavesABiasOnAnotherGrid) {
   EXPECT_EQ(g.node(g.FindNode("linear")).input(2), kNoValue);
 }
 
+// Attention: both operands are computed. The second must be int8 about 0; what is so quantized
+// keeps its codes through Reshape and Transpose.
+TEST(Lower, ProductsOfComputedOperands) {
+  for (const bool int8 : {true, false}) {
+    GraphBuilder b;
+    const ValueId x = b.Input("x", {1, 4, 6});
+    const ValueId q = b.Op("MatMul", "q", {x, b.Noise("wq", {6, 8})}, {1, 4, 8});
+    const ValueId k = b.Op("MatMul", "k", {x, b.Noise("wk", {6, 8})}, {1, 4, 8});
+    const ValueId kt = b.Op("Transpose", "kt", {k}, {1, 8, 4});
+    b.graph().node(b.graph().value(kt).producer).attributes["perm"] = std::vector<int64_t>{0, 2, 1};
+    b.Output(b.Like("Softmax", "softmax", b.Op("MatMul", "scores", {q, kt}, {1, 4, 4})));
+    PlacementOptions options;
+    EXPECT_EQ(PlanQuantizers(b.graph(), options).skipped.at(0).node, "scores");
+    options.computed_products = true;
+    Graph g = b.graph();
+    const auto plan = PlanQuantizers(g, options);
+    EXPECT_TRUE(plan.skipped.empty());
+    QuantizerParams params;
+    for (const auto& a : plan.activations) {
+      const std::string& name = g.value(a.value).name;
+      EXPECT_EQ(a.second_operand, name == "kt");
+      const bool key = name == "kt" || name == "k";
+      params.activations[a.value] = {0.25F, key && int8 ? 0 : 10};
+      params.activation_formats[a.value] = key && int8 ? kInt8 : kUint8;
+    }
+    for (const auto& w : plan.weighted) params.weight_scales[w.node] = {1.0F / 64};
+    InsertQuantizers(g, plan, params);
+    const auto report = Lower(g, NoEvaluation());
+    g.Verify("after lower");
+    const Node& scores = g.node(g.FindNode("scores"));
+    if (!int8) {
+      ASSERT_EQ(report.kept.size(), 1U);
+      EXPECT_THAT(report.kept[0].reason, HasSubstr("second operand"));
+      EXPECT_EQ(scores.op, "MatMul");
+      continue;
+    }
+    EXPECT_TRUE(report.kept.empty());
+    EXPECT_EQ(scores.op, "QMatMul");
+    EXPECT_EQ(scores.GetInt("a_zero_point", 0), 10);
+    EXPECT_EQ(scores.GetFloat("multiplier", 0), 0.0625F);
+    EXPECT_EQ(scores.GetInt("output_dtype", 0), 1);
+    const auto ops = Ops(g);
+    EXPECT_EQ(ops.at("QuantizeLinear"), 1);  // of x
+    EXPECT_EQ(ops.count("DequantizeLinear"), 0U);
+  }
+}
+
 TEST(Lower, PerChannelBoundsBecomeCodes) {
   GraphBuilder b;
   const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 2, 1);

@@ -23,8 +23,8 @@ bool IsMovement(const Node& n) {
     return n.GetString("mode", "nearest") == "nearest" &&
            n.GetString("coordinate_transformation_mode", "") != "tf_crop_and_resize";
   }
-  return OneOf(
-      n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"});
+  return OneOf(n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze",
+                             "Slice", "Gather"});
 }
 
 bool IsActivationFunction(const Node& n, Target target) {
@@ -91,7 +91,8 @@ class Planner {
     if (!IsFloatValue(n.input(0))) return Skip(n, "its input is not a computed float32 value");
     const bool constant_weight = IsFloatConstant(graph_, n.input(1));
     if (!constant_weight) {
-      return Skip(n, n.Is("MatMul") ? "both operands are computed" : "its weight is computed");
+      if (!n.Is("MatMul")) return Skip(n, "its weight is computed");
+      return ConsiderProduct(id);
     }
     const Tensor& w = *graph_.ConstantOf(n.input(1));
     if (!n.Is("Conv") && w.shape().rank() != 2) return Skip(n, "its weight does not have rank 2");
@@ -111,6 +112,21 @@ class Planner {
     compute_.push_back(id);
     plan_.weighted.push_back({id, axis});
     Mark(n.inputs[0], id);
+  }
+
+  // MatMul of two computed operands.
+  void ConsiderProduct(NodeId id) {
+    const Node& n = graph_.node(id);
+    if (!options_.computed_products) return Skip(n, "both operands are computed");
+    for (const ValueId v : n.inputs) {
+      const ValueType& type = graph_.value(v).type;
+      if (!IsFloatValue(v) || !type.has_rank || type.dims.size() < 2)
+        return Skip(n, "its operands are not computed float32 matrices");
+    }
+    for (const ValueId v : n.inputs) Mark(v, id);
+    if (ReadsFloat(id)) return;
+    second_operands_.insert(n.inputs[1]);
+    plan_.products.push_back(id);
   }
 
   // The value behind the activation function that fuses with `id` (Conv -> Relu), else its output.
@@ -283,6 +299,7 @@ class Planner {
     const NodeId p = graph_.value(v).producer;
     if (p == kNoNode) return false;
     const Node& n = graph_.node(p);
+    if (IsMovement(n)) return ComesFromCodes(n.inputs[0]);
     return IsCompute(p) || IsBiasOfLayer(n) || IsPlainAdd(n) || FusesIntoProducer(n) ||
            OneOf(n, std::array{"MaxPool", "AveragePool", "GlobalAveragePool"});
   }
@@ -360,6 +377,7 @@ class Planner {
       if (it == readers_.end()) return;
       QuantizerPlan::Activation a{
           v, static_cast<int>(Root(static_cast<size_t>(v))), ChannelAxis(v), {}};
+      a.second_operand = second_operands_.contains(v);
       if (options_.target == Target::kTensorRt || options_.compute_only)
         a.readers.assign(it->second.begin(), it->second.end());
       const auto& uses = uses_[static_cast<size_t>(v)];
@@ -387,6 +405,7 @@ class Planner {
   std::vector<int> grid_;  // union-find over values
   std::vector<NodeId> compute_;
   std::map<ValueId, std::set<NodeId>> readers_;  // values to quantize, and who asked
+  std::set<ValueId> second_operands_;
   QuantizerPlan plan_;
 };
 

@@ -23,6 +23,8 @@ struct PlacementOptions {
   Target target = Target::kOnnxRuntime;
   bool quantize_outputs = false;   // also what only leads to graph outputs
   std::set<std::string> excluded;  // node names that stay float
+  // MatMul of two computed operands, too: attention's products.
+  bool computed_products = false;
   // Node names that read float32, whatever their weights are.
   std::set<std::string> float_inputs = {};
   // Only inputs of Conv, Gemm and MatMul, for these readers alone: float8 for ONNX Runtime, which
@@ -37,6 +39,7 @@ struct QuantizerPlan {
     int grid;          // values of one grid share scale and zero point (Concat, MaxPool, Reshape)
     int channel_axis;  // for statistics; -1 where the value has no channels
     std::vector<NodeId> readers;  // who reads the dequantized value; empty: everyone
+    bool second_operand = false;  // of a MatMul of computed operands: int8 about 0 for our kernels
   };
   struct Weighted {
     NodeId node;
@@ -60,6 +63,7 @@ struct QuantizerPlan {
   };
   std::vector<Activation> activations;  // in topological order of their producers
   std::vector<Weighted> weighted;       // operators whose constant weight is quantized
+  std::vector<NodeId> products;         // MatMul of two computed operands that are quantized
   std::vector<AddedBias> added_biases;  // those to be written in another form
   std::vector<Skipped> skipped;         // Conv, Gemm, MatMul that stay float, and why
 };

@@ -45,6 +45,10 @@ FormatRequest ActivationRanges::RequestOf(int grid) const {
     }
   }
   FormatRequest request = asked ? *asked : ActivationFormats(recipe_, "");
+  const bool second_operand =
+      std::any_of(grids_.at(grid).begin(), grids_.at(grid).end(),
+                  [&](size_t i) { return plan_.activations[i].second_operand; });
+  if (second_operand && IsAutomatic(recipe_, first)) request.formats = {kInt8};
   // Of several, floats without a sign are for values of which none is negative.
   const bool negative = std::any_of(grids_.at(grid).begin(), grids_.at(grid).end(), [&](size_t i) {
     return statistics_.At(graph_.value(plan_.activations[i].value).name).min() < 0;

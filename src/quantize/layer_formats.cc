@@ -61,6 +61,11 @@ FormatRequest ActivationFormats(const Recipe& recipe, const std::string& node) {
           FormatRequest::Choice::kGiven};
 }
 
+bool IsAutomatic(const Recipe& recipe, const std::string& node) {
+  return recipe.activation_format.empty() &&
+         RuleFor(recipe, node, &LayerRule::activation_format) == nullptr;
+}
+
 FormatRequest WeightFormats(const Recipe& recipe, const std::string& node) {
   const std::string* rule = RuleFor(recipe, node, &LayerRule::weight_format);
   return ParseFormats(rule != nullptr ? *rule : recipe.weight_format);

@@ -33,6 +33,8 @@ struct FormatRequest {
 
 // What a recipe asks of the input and the weight of a node; rules of the node first.
 [[nodiscard]] FormatRequest ActivationFormats(const Recipe& recipe, const std::string& node);
+// Whether neither the recipe nor a rule of the node names a format for its input.
+[[nodiscard]] bool IsAutomatic(const Recipe& recipe, const std::string& node);
 [[nodiscard]] FormatRequest WeightFormats(const Recipe& recipe, const std::string& node);
 [[nodiscard]] RangeEstimator WeightEstimatorOf(const Recipe& recipe, const std::string& node);
 // "exact", or the text of another multiplier.

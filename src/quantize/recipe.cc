@@ -150,6 +150,11 @@ const std::vector<Field>& Fields() {
          r.placement = ReadChoice(n, at, {"auto", "full", "compute"});
        },
        [](const Recipe& r) { return r.placement; }},
+      {"matmul",
+       [](Recipe& r, Y n, P at) {
+         r.matmul = ReadChoice(n, at, {"weights", "all"});
+       },
+       [](const Recipe& r) { return r.matmul; }},
       {"activation_format",
        [](Recipe& r, Y n, P at) {
          r.activation_format = Scalar(n, at, "auto or a number format");

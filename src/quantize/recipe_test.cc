@@ -134,6 +134,7 @@ TEST(Recipe, TakesEverySearch) {
   const Recipe r = Recipe::Parse(R"(
 target: octet
 placement: compute
+matmul: all
 activation_format: 'search:uint8,e4m3'
 weight_format: 'vote:e4m3'
 estimator: line-search
@@ -144,6 +145,7 @@ layers:
   - {match: softmax, estimator: cross-entropy, weight_estimator: golden-section, activation_format: float32}
 )");
   EXPECT_EQ(r.placement, "compute");
+  EXPECT_EQ(r.matmul, "all");
   EXPECT_EQ(r.weight_format, "vote:e4m3");
   EXPECT_EQ(r.weight_estimator, "percentile:99.5");
   EXPECT_EQ(r.search_by, "tensor");
@@ -163,6 +165,7 @@ TEST(Recipe, SaysWhySearchesMakeNoSense) {
   ExpectWrong("estimator: fancy\n", {"fancy", "mse-2d", "golden-section", "cross-entropy"});
   ExpectWrong("search_by: luck\n", {"luck", "output, tensor"});
   ExpectWrong("result_range: wide\n", {"wide", "minmax, search"});
+  ExpectWrong("matmul: some\n", {"matmul", "some", "weights", "all"});
   ExpectWrong("placement: full\nactivation_format: float8_e4m3fn\n",
               {"placement full", "float8_e4m3fn", "compute"});
   ExpectWrong("target: octet\nmultiplier: hw\nweight_format: float32\n",

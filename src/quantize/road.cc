@@ -33,6 +33,7 @@ PlacementOptions Placement(const Graph& graph, const Recipe& recipe) {
   PlacementOptions options;
   options.target = ParseTarget(recipe.target);
   options.quantize_outputs = recipe.quantize_outputs;
+  options.computed_products = recipe.matmul == "all";
   options.compute_only = recipe.placement == "compute";
   if (options.target == Target::kOnnxRuntime && recipe.placement == "auto") {
     std::vector<NumberFormat> formats = ActivationFormats(recipe, "").formats;
@@ -463,6 +464,7 @@ class Road {
     if (recipe_.bias_correction != "none") {
       corrections = CorrectBiasAnalytically(graph_, plan_, params_, statistics_);
     }
+    result_.computed_products = static_cast<int64_t>(plan_.products.size());
     for (const auto& s : plan_.skipped) result_.kept_float.push_back({s.node, s.op, s.reason});
     InsertQuantizers(graph_, plan_, params_);
     if (ParseTarget(recipe_.target) == Target::kOnnxRuntime) GuardFloat8Quantizers(graph_);

@@ -160,6 +160,7 @@ constexpr OpRow kRows[] = {
     {"QGlobalAveragePool", "octet", MakeQPool},
     {"QLookup", "octet", MakeQLookup, Inputs(1)},
     {"QMap", "octet", MakeQMap, Inputs(1, 2)},
+    {"QMatMul", "octet", MakeQMatMul, Inputs(2, 3)},
     {"ApproxConv", "octet", MakeApproxConv, Inputs(1, 2, 3, 4, 5)},
     {"ApproxMatMul", "octet", MakeApproxMatMul, Inputs(1, 2, 3, 4, 5)},
     {"FakeQuantize", "octet", MakeFakeQuantize, Inputs(1, 2, 3)},

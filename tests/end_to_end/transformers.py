@@ -11,6 +11,7 @@ import unittest
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 from float_parity import SPREAD, UNIT, bound, run_ort
 from octet_program import ROOT, SCRATCH, run_model, succeed
 
@@ -23,6 +24,44 @@ ROUNDING_OPERATORS = ("Softmax", "LayerNormalization", "Sqrt", "Erf")
 
 def model_of(shape, norm):
     return make_transformer(SCRATCH / "models" / f"{shape}_{norm}.onnx", shape, norm)
+
+
+def one_layer_for_three(path):
+    """Attention as timm writes it: query, key and value from one linear layer, picked by Gather,
+    both scaled before their product, and a mask behind it."""
+    rng, tokens, heads, head = np.random.default_rng(3), 9, 2, 16
+    nodes, weights = [], []
+
+    def constant(name, array):
+        weights.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def op(kind, name, *inputs, **attributes):
+        nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    noise = rng.standard_normal((32, 96)).astype(np.float32) / 6
+    x = op("Add", "qkv", op("MatMul", "qkv/MatMul", "input", constant("w", noise)),
+           constant("bias", noise[0]))
+    x = op("Reshape", "parts", x, constant("five", np.array([1, tokens, 3, heads, head])))
+    x = op("Transpose", "first", x, perm=[2, 0, 3, 1, 4])
+    q, k, v = (op("Gather", n, x, constant(f"{n}.i", np.array(i)), axis=0)
+               for i, n in enumerate("qkv"))
+    q = op("Mul", "q.scaled", q, constant("s", np.float32(0.5)))
+    k = op("Mul", "k.scaled", op("Transpose", "kt", k, perm=[0, 1, 3, 2]), "s")
+    mask = np.where(rng.random((1, 1, 1, tokens)) < 0.2, -1e4, 0).astype(np.float32)
+    scores = op("Add", "masked", op("MatMul", "scores", q, k), constant("mask", mask))
+    y = op("MatMul", "context", op("Softmax", "weights", scores, axis=-1), v)
+    y = op("Reshape", "merged", op("Transpose", "rows", y, perm=[0, 2, 1, 3]),
+           constant("three", np.array([1, tokens, 32])))
+    y = op("MatMul", "output", y, constant("out", noise[:, :32] / 2))
+    shape = [1, tokens, 32]
+    graph = helper.make_graph(
+        nodes, "attention", [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(y, TensorProto.FLOAT, shape)], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
 
 
 def samples(shape, count):
@@ -68,6 +107,57 @@ class Transformers(unittest.TestCase):
                 # Codes differ at ties only; behind them stand float operators: a few codes' worth.
                 spread = float(fake.max() - fake.min())
                 self.assertLessEqual(float(np.abs(int8 - fake).max()) / spread, 8 / 255)
+
+    def test_attention_in_int8(self):
+        """matmul: all. Products of computed operands run on codes, heads where they lie, and give
+        what ONNX Runtime makes of the same file; ranges of attention cost no accuracy here."""
+        for shape, target in (("tiny", "octet"), ("tiny_vit", "octet"), ("tiny", "onnxruntime"),
+                              ("tiny_vit", "tensorrt")):
+            path, layers = model_of(shape, "operator"), SHAPES[shape].layers
+            with tempfile.TemporaryDirectory() as folder:
+                data, out, linear = (f"{folder}/{n}" for n in ("d.npy", "all.onnx", "weights.onnx"))
+                np.save(data, samples(shape, 4))
+                options = ("--data", data, "--allow-noise", "--recipe", "fast", "--target", target)
+                succeed("quantize", path, *options, "--set", "matmul=all", "-o", out)
+                succeed("quantize", path, *options, "-o", linear)
+                succeed("verify", out, "--data", data)
+                steps = succeed("bench", out, "--steps", "--seconds", "0.05", "--json")
+                operators = [step["op"] for step in steps.json["rows"][0]["steps"]]
+                self.assertEqual(operators.count("octet.QMatMul"), 2 * layers, operators)
+                floats = {"MatMul", "octet.PermutedMatMul", "Transpose", "DequantizeLinear"}
+                if target != "tensorrt":  # its biases are float behind the product
+                    self.assertFalse(floats & set(operators), operators)
+                inputs = {"input": samples(shape, 1)}
+                int8 = run_model(out, inputs, folder, "--int8")["output"]
+                fake = run_ort(out, inputs)["output"]
+                spread = float(fake.max() - fake.min())
+                self.assertLessEqual(float(np.abs(int8 - fake).max()) / spread, 8 / 255)
+                real = run_ort(path, inputs)["output"]
+                only_linear = run_model(linear, inputs, folder, "--int8")["output"]
+                error = np.square(int8 - real).mean() / np.square(only_linear - real).mean()
+                self.assertLess(float(error), 3)
+
+    def test_one_layer_for_query_key_and_value(self):
+        """Codes are picked, moved and scaled as codes: floats are scores, masked, alone."""
+        with tempfile.TemporaryDirectory() as folder:
+            path, out, data = (f"{folder}/{name}" for name in ("f.onnx", "q.onnx", "d.npy"))
+            one_layer_for_three(path)
+            np.save(data, samples("tiny_vit", 4))
+            succeed("quantize", path, "--data", data, "--allow-noise", "--recipe", "fast",
+                    "--target", "octet", "--set", "matmul=all", "-o", out)
+            succeed("verify", out, "--data", data)
+            steps = succeed("bench", out, "--steps", "--seconds", "0.05", "--json").json
+            floats = [step["node"] for step in steps["rows"][0]["steps"]
+                      if step["op"] in ("Add", "Mul", "MatMul", "Softmax", "DequantizeLinear")]
+            self.assertEqual(floats, ["masked", "weights"])
+            inputs = {"input": samples("tiny_vit", 1)}
+            int8 = run_model(out, inputs, folder, "--int8")
+            real = run_model(path, inputs, folder)
+            (name,) = real
+            noise = np.square(int8[name] - real[name]).mean() / np.square(real[name]).mean()
+            # Quantizers of 8 bits at six places: 1/12 of a step of some 1/127 of the range each,
+            # where the range is some four deviations.
+            self.assertLess(float(noise), 6 / 12 * (4 / 127) ** 2 * 2)
 
     def test_fused(self):
         """One step each for GELU and for addition and LayerNorm, however they are written."""

@@ -127,5 +127,6 @@ Step MakeGridConv(const StepRequest& r);
 Step MakeNorm(const StepRequest& r);
 Step MakeScaledSoftmax(const StepRequest& r);
 Step MakeQMap(const StepRequest& r);
+Step MakeQMatMul(const StepRequest& r);
 
 }  // namespace octet::ops

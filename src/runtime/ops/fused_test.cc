@@ -98,6 +98,70 @@ TEST(Fused, AttentionReadsWhatIsTransposed) {
   }
 }
 
+// The same on codes, every head in its place, and the context written where the next layer reads
+// it. All bits are those of the operators one by one; these are compared with float32.
+TEST(Fused, AttentionOfCodes) {
+  for (const bool broadcast : {false, true}) {
+    TestGraph g;
+    const int64_t batch = broadcast ? 1 : 2;
+    const auto transpose = [&](ValueId v, std::vector<int64_t> perm) {
+      return g.Op("Transpose", {v}, {{"perm", std::move(perm)}});
+    };
+    const auto product = [&](ValueId a, ValueId b, int64_t zero, float multiplier, int64_t dtype) {
+      return g.Op("QMatMul", {a, b},
+                  {{"a_zero_point", zero},
+                   {"multiplier", multiplier},
+                   {"y_zero_point", dtype == 1 ? 0 : int64_t{-5}},
+                   {"output_dtype", dtype}},
+                  "octet");
+    };
+    const ValueId x = g.Input({2, 5, 3, 20}, DType::kUint8),
+                  z = g.Input({batch, 7, 3, 20}, DType::kInt8),
+                  v = g.Input({batch, 7, 3, 20}, DType::kInt8);
+    const ValueId q = transpose(x, {0, 2, 1, 3}), k = transpose(z, {0, 2, 3, 1}),
+                  values = transpose(v, {0, 2, 1, 3});
+    const ValueId scores = product(q, k, 131, 0.0004F, 1);
+    const ValueId weights = g.Op("Softmax", {scores}, {{"axis", int64_t{-1}}});
+    const ValueId codes =
+        g.Op("QuantizeLinear", {weights, g.Constant(Floats({}, {1.0F / 255})),
+                                g.Constant(Tensor::Of<uint8_t>(Shape{}, std::vector<uint8_t>{3}))});
+    const ValueId context = product(codes, values, 3, 0.01F, 3);
+    g.Output(transpose(context, {0, 2, 1, 3}));
+    std::vector<Tensor> inputs;
+    for (const ValueId i : {x, z, v}) {
+      const ValueType& type = g.graph.value(i).type;
+      inputs.emplace_back(type.dtype, Shape(type.dims));
+      auto* raw = static_cast<uint8_t*>(inputs.back().mutable_raw());
+      for (int64_t e = 0; e < inputs.back().elements(); ++e)
+        raw[e] = static_cast<uint8_t>(e * 37 + e / 11 + i);
+    }
+    const std::vector<const Tensor*> all = {&inputs[0], &inputs[1], &inputs[2]};
+    std::vector<Shape> shapes;
+    for (const Tensor& t : inputs) shapes.push_back(t.shape());
+    EXPECT_EQ(Executor(g.graph).Explain(shapes).size(), 2U);
+    const std::vector<ValueId> taps = {q, k, values, scores, weights, codes, context};
+    std::vector<float> seen;
+    const auto plain =
+        Values<int8_t>(g.Run(all, {taps, false}, [&](ValueId value, const TensorView& view) {
+          if (value == scores) seen = {view.data<float>().begin(), view.data<float>().end()};
+        })[0]);
+    EXPECT_EQ(Values<int8_t>(g.Run(all)[0]), plain);
+    // Softmax alone, with its codes seen.
+    EXPECT_EQ(Values<int8_t>(g.Run(all, {{weights}, false}, [](ValueId, const TensorView&) {})[0]),
+              plain);
+    ASSERT_EQ(seen.size(), 2U * 3 * 5 * 7);
+    // The score of query 4 and key 6 of head 2 of image 1.
+    int32_t sum = 0;
+    for (int64_t i = 0; i < 20; ++i) {
+      const int64_t at_q = ((5 + 4) * 3 + 2) * 20 + i;
+      const int64_t at_k = ((broadcast ? 0 : 7) + 6) * 60 + 40 + i;
+      sum += (inputs[0].data<uint8_t>()[static_cast<size_t>(at_q)] - 131) *
+             inputs[1].data<int8_t>()[static_cast<size_t>(at_k)];
+    }
+    EXPECT_EQ(seen.back(), static_cast<float>(sum) * 0.0004F);
+  }
+}
+
 // Exporters' linear layers: the bias is added in the product's own pass.
 TEST(Fused, MatMulTakesItsBias) {
   TestGraph g;

@@ -14,6 +14,7 @@
 #include "base/parallel.h"
 #include "runtime/ops/families.h"
 #include "runtime/ops/onednn.h"
+#include "runtime/ops/permuted.h"
 
 namespace octet::ops {
 namespace {
@@ -97,7 +98,7 @@ Step Linear(const StepRequest& r, int64_t m, int64_t k, int64_t n, const float* 
 }
 
 // Where one matrix of a batch lies, in bytes from the start of each operand.
-struct MatrixOffsets {
+struct MatrixBytes {
   int64_t a, b, y;
 };
 
@@ -105,7 +106,7 @@ struct MatrixOffsets {
 struct Product {
   int64_t m, k, n;
   memory::dims a_strides, b_strides;
-  std::vector<MatrixOffsets> matrices;
+  std::vector<MatrixBytes> matrices;
   // Softmax of so many times every row of the product, while the matrix is in the cache.
   std::optional<float> softmax_scale = std::nullopt;
 };
@@ -137,7 +138,7 @@ void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&
       dnnl::memory ms(scratch_desc, DnnlEngine(),
                       static_cast<char*>(args.scratch) + piece * scratch);
       for (int64_t i = count * piece / pieces; i < count * (piece + 1) / pieces; ++i) {
-        const MatrixOffsets& at = matrices[static_cast<size_t>(i)];
+        const MatrixBytes& at = matrices[static_cast<size_t>(i)];
         // oneDNN's handles are not const; sources are only read.
         ma.set_data_handle(const_cast<char*>(args.in<char>(0)) + at.a);  // NOLINT
         mb.set_data_handle(const_cast<char*>(args.in<char>(1)) + at.b);  // NOLINT
@@ -288,32 +289,10 @@ Step MakeMatMul(const StepRequest& r) {
 // With attribute softmax_scale, the softmax of so many times the product's rows.
 Step MakePermutedMatMul(const StepRequest& r) {
   CheckFloat(r, 2);
-  struct Side {
-    std::vector<int64_t> dims, strides;  // of the permuted operand; stride 0 where it broadcasts
-  };
   const Shape& y = r.outputs[0].shape;
   const auto rank = static_cast<size_t>(y.rank());
-  const auto side = [&](size_t i, const char* key) {
-    const Shape& x = r.shape(i);
-    const auto strides = StridesOf(x, Layout::kPlain);
-    std::vector<int64_t> perm = r.node->GetInts(key, {});
-    if (perm.empty()) {
-      perm.resize(strides.size());
-      std::iota(perm.begin(), perm.end(), 0);
-    }
-    if (perm.size() != strides.size()) FailStep(r, Cat(key, " does not fit ", x.ToString()));
-    Side s;
-    s.dims.assign(rank - perm.size(), 1);
-    s.strides.assign(rank - perm.size(), 0);
-    for (const int64_t from : perm) {
-      s.dims.push_back(x[static_cast<int>(from)]);
-      s.strides.push_back(strides.at(static_cast<size_t>(from)));
-    }
-    for (size_t d = 0; d + 2 < rank; ++d)
-      if (s.dims[d] == 1) s.strides[d] = 0;
-    return s;
-  };
-  const Side a = side(0, "perm_a"), b = side(1, "perm_b");
+  const PermutedOperand a = PermutedBy(r, r.shape(0), "perm_a", rank),
+                        b = PermutedBy(r, r.shape(1), "perm_b", rank);
   if (y.elements() == 0) return Nothing(r);
   Product p;
   p.m = a.dims[rank - 2];
@@ -323,18 +302,10 @@ Step MakePermutedMatMul(const StepRequest& r) {
   if (r.node->Has("softmax_scale")) p.softmax_scale = r.node->GetFloat("softmax_scale", 1.0F);
   p.a_strides = {a.strides[rank - 2], a.strides[rank - 1]};
   p.b_strides = {b.strides[rank - 2], b.strides[rank - 1]};
-  std::vector<int64_t> index(rank - 2, 0);
-  for (int64_t i = 0; i < y.elements() / (p.m * p.n); ++i) {
-    MatrixOffsets at{0, 0, i * p.m * p.n * 4};
-    for (size_t d = 0; d + 2 < rank; ++d) {
-      at.a += index[d] * a.strides[d] * 4;
-      at.b += index[d] * b.strides[d] * 4;
-    }
-    p.matrices.push_back(at);
-    for (size_t d = rank - 2; d-- > 0;) {
-      if (++index[d] < y[static_cast<int>(d)]) break;
-      index[d] = 0;
-    }
+  const std::vector<int64_t> batch(y.dims().begin(), y.dims().end() - 2);
+  const auto from_a = MatrixOffsets(a, batch), from_b = MatrixOffsets(b, batch);
+  for (size_t i = 0; i < from_a.size(); ++i) {
+    p.matrices.push_back({from_a[i] * 4, from_b[i] * 4, static_cast<int64_t>(i) * p.m * p.n * 4});
   }
   return WithDnnlErrors(r, [&] {
     Step step = NewStep(r, "");

@@ -1,0 +1,49 @@
+#include "runtime/ops/permuted.h"
+
+#include <numeric>
+
+#include "base/error.h"
+#include "runtime/ops/families.h"
+
+namespace octet::ops {
+
+PermutedOperand PermutedBy(const StepRequest& r, const Shape& shape, std::string_view key,
+                           size_t rank) {
+  const auto strides = StridesOf(shape, Layout::kPlain);
+  std::vector<int64_t> perm = r.node->GetInts(std::string(key), {});
+  if (perm.empty()) {
+    perm.resize(strides.size());
+    std::iota(perm.begin(), perm.end(), 0);
+  }
+  if (perm.size() != strides.size() || perm.size() > rank)
+    FailStep(r, Cat(key, " does not fit ", shape.ToString()));
+  PermutedOperand o;
+  o.dims.assign(rank - perm.size(), 1);
+  o.strides.assign(rank - perm.size(), 0);
+  for (const int64_t from : perm) {
+    o.dims.push_back(shape[static_cast<int>(from)]);
+    o.strides.push_back(strides.at(static_cast<size_t>(from)));
+  }
+  for (size_t d = 0; d + 2 < rank; ++d)
+    if (o.dims[d] == 1) o.strides[d] = 0;
+  return o;
+}
+
+std::vector<int64_t> MatrixOffsets(const PermutedOperand& operand,
+                                   const std::vector<int64_t>& batch) {
+  int64_t count = 1;
+  for (const int64_t d : batch) count *= d;
+  std::vector<int64_t> offsets, index(batch.size(), 0);
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t at = 0;
+    for (size_t d = 0; d < batch.size(); ++d) at += index[d] * operand.strides[d];
+    offsets.push_back(at);
+    for (size_t d = batch.size(); d-- > 0;) {
+      if (++index[d] < batch[d]) break;
+      index[d] = 0;
+    }
+  }
+  return offsets;
+}
+
+}  // namespace octet::ops

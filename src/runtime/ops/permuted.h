@@ -1,0 +1,27 @@
+// Operands of a MatMul whose axes are permuted in memory: strides say so, nothing is moved.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "runtime/step.h"
+
+namespace octet::ops {
+
+// Sizes and strides in elements, outermost first, as long as the result's rank; stride 0 where a
+// batch dimension broadcasts.
+struct PermutedOperand {
+  std::vector<int64_t> dims, strides;
+};
+
+// Of a value of shape `shape` with the permutation that attribute `key` gives, or none.
+[[nodiscard]] PermutedOperand PermutedBy(const StepRequest& r, const Shape& shape,
+                                         std::string_view key, size_t rank);
+
+// Where the matrices of an operand start, for every matrix of a result with these batch dimensions
+// (its own first rank - 2), in elements.
+[[nodiscard]] std::vector<int64_t> MatrixOffsets(const PermutedOperand& operand,
+                                                 const std::vector<int64_t>& batch);
+
+}  // namespace octet::ops
