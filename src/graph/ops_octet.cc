@@ -105,7 +105,7 @@ void InferMatMulOf(InferContext& c, DType dtype) {
 }
 void InferPermutedMatMul(InferContext& c) { InferMatMulOf(c, Input(c, 0).dtype); }
 
-// a, b, and of softmax: scale?, zero_point?
+// a, b, and of softmax: scale?, zero_point?, mask?
 void InferQMatMul(InferContext& c) {
   InferMatMulOf(c, !c.has(2) ? OutputType(c) : c.has(3) ? Input(c, 3).dtype : DType::kUint8);
 }
@@ -161,7 +161,7 @@ void InferApproxMatMul(InferContext& c) {
 constexpr OpInfo kRows[] = {
     {"QConv", kOctet, 2, -1, InferQConv},
     {"QGemm", kOctet, 2, -1, InferQGemm},
-    {"QMatMul", kOctet, 2, 4, InferQMatMul},
+    {"QMatMul", kOctet, 2, 5, InferQMatMul},
     {"QAdd", kOctet, 2, -1, InferQAdd},
     {"QMul", kOctet, 2, 2, InferQMul},
     {"QAveragePool", kOctet, 1, -1, InferQAveragePool},
@@ -177,7 +177,7 @@ constexpr OpInfo kRows[] = {
     {"GridGemm", kOctet, 5, 6, InferGridGemm},
     {"GridConv", kOctet, 5, 6, InferGridConv},
     {"ScaledSoftmax", kOctet, 1, 1, InferSameAsFirst},
-    {"PermutedMatMul", kOctet, 2, 2, InferPermutedMatMul},
+    {"PermutedMatMul", kOctet, 2, 3, InferPermutedMatMul},
 };
 
 }  // namespace

@@ -291,6 +291,33 @@ class Fuser {
            OnlyReader(sub.inputs[1]) != nullptr;
   }
 
+  struct Scaled {
+    ValueId value;
+    float factor;
+  };
+  // `s` as a number above 0 times a computed value of its shape: Mul, or Div by a power of two,
+  // which is multiplying by its reciprocal.
+  std::optional<Scaled> ScaledOf(ValueId s) const {
+    ValueId x = kNoValue;
+    std::optional<double> factor;
+    if (const Node* div = Producer(s, "Div")) {
+      x = div->inputs[0];
+      factor = ScalarOf(div->inputs[1]);
+      int exponent = 0;
+      if (!factor || std::frexp(*factor, &exponent) != 0.5 || std::abs(exponent) > 100) return {};
+      factor = 1.0 / *factor;
+    } else if (const Node* mul = Producer(s, "Mul")) {
+      const size_t side = graph_.ConstantOf(mul->inputs[0]) != nullptr ? 0 : 1;
+      x = mul->inputs[1 - side];
+      factor = ScalarOf(mul->inputs[side]);
+    }
+    if (!factor || !(*factor > 0) || !std::isfinite(*factor) || graph_.ConstantOf(x) != nullptr ||
+        !graph_.value(x).type.has_rank || graph_.value(x).type.dims != graph_.value(s).type.dims) {
+      return {};
+    }
+    return Scaled{x, static_cast<float>(*factor)};
+  }
+
   // Whose last axis is the one softmax runs over.
   void ScaleSoftmax(NodeId id) {
     const Node n = graph_.node(id);
@@ -301,28 +328,13 @@ class Fuser {
         (axis != -1 && axis + 1 != static_cast<int64_t>(type.dims.size()))) {
       return;
     }
-    ValueId x = kNoValue;
-    std::optional<double> scale;
-    if (const Node* div = Producer(s, "Div")) {
-      x = div->inputs[0];
-      scale = ScalarOf(div->inputs[1]);
-      int exponent = 0;  // dividing by a power of two is multiplying by its reciprocal
-      if (!scale || std::frexp(*scale, &exponent) != 0.5 || std::abs(exponent) > 100) return;
-      scale = 1.0 / *scale;
-    } else if (const Node* mul = Producer(s, "Mul")) {
-      const size_t side = graph_.ConstantOf(mul->inputs[0]) != nullptr ? 0 : 1;
-      x = mul->inputs[1 - side];
-      scale = ScalarOf(mul->inputs[side]);
-    }
-    if (!scale || !(*scale > 0) || !std::isfinite(*scale) || graph_.ConstantOf(x) != nullptr ||
-        !graph_.value(x).type.has_rank || graph_.value(x).type.dims != type.dims) {
-      return;
-    }
+    const auto scaled = ScaledOf(s);
+    if (!scaled) return;
     Node softmax;
     softmax.op = "ScaledSoftmax";
     softmax.domain = "octet";
-    softmax.attributes["scale"] = static_cast<float>(*scale);
-    softmax.inputs = {x};
+    softmax.attributes["scale"] = scaled->factor;
+    softmax.inputs = {scaled->value};
     Make(n.outputs[0], std::move(softmax));
   }
 
@@ -404,23 +416,58 @@ class Fuser {
     if (changed) Make(out, std::move(product), id);
   }
 
+  // A product of attention in float32, which may take softmax in.
+  bool IsScores(ValueId v) const {
+    const NodeId producer = graph_.value(v).producer;
+    if (producer == kNoNode || OnlyReader(v) == nullptr || !IsFloat(v)) return false;
+    const Node& n = graph_.node(producer);
+    return (n.Is("PermutedMatMul", "octet") || n.Is("QMatMul", "octet")) && !n.Has("perm_y") &&
+           !n.Has("softmax_scale");
+  }
+
+  // Float32 of the scores' last axis, every other one the scores' or 1.
+  bool IsMaskOf(ValueId mask, ValueId scores) const {
+    const ValueType& m = graph_.value(mask).type;
+    const ValueType& s = graph_.value(scores).type;
+    if (!m.has_rank || !s.has_rank || m.dims.empty() || m.dims.size() > s.dims.size() ||
+        m.dims.back() == kUnknownDim || m.dims.back() != s.dims.back() || !IsFloat(mask)) {
+      return false;
+    }
+    const size_t skip = s.dims.size() - m.dims.size();
+    for (size_t i = 0; i + 1 < m.dims.size(); ++i) {
+      const int64_t d = m.dims[i];
+      if (d != 1 && (d == kUnknownDim || d != s.dims[skip + i])) return false;
+    }
+    return true;
+  }
+
   // Attention's scores become weights while each matrix of them is in the cache; of codes, codes.
   void TakeIntoProduct(NodeId id) {
     const Node n = graph_.node(id);
-    const NodeId producer = graph_.value(n.inputs[0]).producer;
-    if (producer == kNoNode || OnlyReader(n.inputs[0]) == nullptr) return;
-    Node product = graph_.node(producer);
-    const bool of_codes = product.Is("QMatMul", "octet") && !product.Has("perm_y");
-    if (n.Is("Softmax")) {
-      const ValueType& type = graph_.value(n.inputs[0]).type;
-      const int64_t axis = n.GetInt("axis", graph_.opset() < 13 ? 1 : -1);
-      const bool last =
-          axis == -1 || (type.has_rank && axis + 1 == static_cast<int64_t>(type.dims.size()));
-      if (!of_codes || !last) return;
-    } else if (!of_codes && !product.Is("PermutedMatMul", "octet")) {
+    const ValueType& type = graph_.value(n.inputs[0]).type;
+    const int64_t axis = n.Is("Softmax") ? n.GetInt("axis", graph_.opset() < 13 ? 1 : -1) : -1;
+    if (axis != -1 && !(type.has_rank && axis + 1 == static_cast<int64_t>(type.dims.size())))
       return;
+    ValueId scores = n.inputs[0], mask = kNoValue;
+    float scale = n.GetFloat("scale", 1.0F);
+    if (const Node* add = Producer(scores, "Add");
+        add != nullptr && n.Is("Softmax") && OnlyReader(scores) != nullptr) {
+      for (const size_t side : {0U, 1U}) {
+        const ValueId s = add->inputs[side];
+        const auto scaled = OnlyReader(s) != nullptr ? ScaledOf(s) : std::nullopt;
+        const ValueId product = scaled ? scaled->value : s;
+        if (!IsScores(product) || !IsMaskOf(add->inputs[1 - side], product)) continue;
+        mask = add->inputs[1 - side];
+        scores = product;
+        scale = scaled ? scaled->factor : 1.0F;
+        break;
+      }
     }
-    product.attributes["softmax_scale"] = n.GetFloat("scale", 1.0F);
+    if (!IsScores(scores)) return;
+    const NodeId producer = graph_.value(scores).producer;
+    Node product = graph_.node(producer);
+    const bool of_codes = product.Is("QMatMul", "octet");
+    product.attributes["softmax_scale"] = scale;
     ValueId out = n.outputs[0];
     const auto q = of_codes && OnlyReader(out) != nullptr ? QuantizerAmong(out) : std::nullopt;
     if (q) {
@@ -429,6 +476,10 @@ class Fuser {
       product.inputs[2] = quantizer.inputs[1];
       product.inputs[3] = quantizer.input(2);
       out = q->codes;
+    }
+    if (mask != kNoValue) {
+      product.inputs.resize(of_codes ? 5 : 3, kNoValue);
+      product.inputs.back() = mask;
     }
     Make(out, std::move(product), producer);
   }

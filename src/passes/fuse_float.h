@@ -16,9 +16,10 @@
 //   Transpose -> second operand of MatMul, last axis next to last -> a Transpose that moves rows,
 //                                                                   octet.PermutedMatMul
 //   octet.PermutedMatMul -> octet.ScaledSoftmax                  -> its attribute softmax_scale
+//   octet.PermutedMatMul -> Mul | Div as above -> Add of a mask -> Softmax -> the same, input 2
 //   Transpose -> octet.QMatMul -> Transpose, last axis last      -> its perm_a, perm_b, perm_y
-//   octet.QMatMul -> Softmax | octet.ScaledSoftmax -> QuantizeLinear -> its softmax_scale, inputs
-//   2, 3
+//   octet.QMatMul -> the same softmaxes -> QuantizeLinear        -> its softmax_scale, inputs 2, 3,
+//   4
 //
 // Operators made in domain octet:
 //   octet.Norm  inputs 0 x, 1 residual?, 2 gamma, 3 beta?, 4 scale?, 5 zero_point? (8-bit);
@@ -30,10 +31,11 @@
 //   octet.ScaledSoftmax   softmax of attribute scale times the input, over the last axis
 //   octet.PermutedMatMul  MatMul of Transpose(a, perm_a) and Transpose(b, perm_b), attributes; an
 //               absent one leaves its operand as it is. With attribute softmax_scale, softmax of
-//               so many times the product
+//               so many times the product, plus input 2, a mask that broadcasts to it
 //   octet.QMatMul (passes/lower.h) of Transpose(a, perm_a) and Transpose(b, perm_b), the result
 //               transposed by perm_y; with attribute softmax_scale the softmax of so many times the
-//               product in float32, or, with inputs 2 scale and 3 zero_point?, its codes
+//               product, plus input 4, a mask, in float32, or, with inputs 2 scale and 3
+//               zero_point?, its codes
 #pragma once
 
 #include <set>

@@ -269,6 +269,9 @@ class Planner {
         Mark(v, id);
         Union(v, n.outputs[0]);
       }
+    } else if ((IsPlainAdd(n) || IsProduct(n)) && !ComesFromCodes(n.inputs[0]) &&
+               !ComesFromCodes(n.inputs[1])) {
+      // Of float islands: two quantizers before it would cost more than one behind.
     } else if (IsPlainAdd(n)) {
       MarkAll(n, id);
     } else if (IsProduct(n)) {

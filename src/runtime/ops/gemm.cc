@@ -107,8 +107,8 @@ struct Product {
   int64_t m, k, n;
   memory::dims a_strides, b_strides;
   std::vector<MatrixBytes> matrices;
-  // Softmax of so many times every row of the product, while the matrix is in the cache.
-  std::optional<float> softmax_scale = std::nullopt;
+  // Of every row of the product, while the matrix is in the cache.
+  std::optional<ScoreSoftmax> softmax = std::nullopt;
 };
 
 void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&)> after) {
@@ -127,9 +127,9 @@ void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&
   const int64_t pieces = std::min<int64_t>(count, HardwareThreads());
   step.scratch_bytes = scratch * pieces;
   const dnnl::matmul primitive(pd);
-  if (p.softmax_scale) step.info.kernel += "+octet_softmax";
-  step.run = [=, matrices = p.matrices, softmax = p.softmax_scale, rows = p.m, columns = p.n,
-              scratch_desc = pd.scratchpad_desc(), after = std::move(after)](const StepArgs& args) {
+  if (p.softmax) step.info.kernel += "+octet_softmax";
+  step.run = [=, matrices = p.matrices, softmax = p.softmax, scratch_desc = pd.scratchpad_desc(),
+              after = std::move(after)](const StepArgs& args) {
     ParallelForEach(pieces, [&](int64_t piece) {
       const ThreadScope single(1);
       dnnl::stream stream(DnnlEngine());
@@ -149,8 +149,7 @@ void SetProduct(Step& step, const Product& p, std::function<void(const StepArgs&
                                    {DNNL_ARG_SCRATCHPAD, ms}});
         if (softmax) {
           stream.wait();
-          auto* matrix = reinterpret_cast<float*>(args.out<char>(0) + at.y);
-          kernels::Softmax(matrix, rows, columns, matrix, {}, *softmax);
+          softmax->Run(args, i, reinterpret_cast<float*>(args.out<char>(0) + at.y), {});
         }
       }
       stream.wait();
@@ -286,7 +285,7 @@ Step MakeMatMul(const StepRequest& r) {
 }
 
 // MatMul of operands whose axes are permuted in memory: their strides say so, nothing is moved.
-// With attribute softmax_scale, the softmax of so many times the product's rows.
+// With attribute softmax_scale, the softmax of so many times the product's rows, plus a mask.
 Step MakePermutedMatMul(const StepRequest& r) {
   CheckFloat(r, 2);
   const Shape& y = r.outputs[0].shape;
@@ -299,7 +298,8 @@ Step MakePermutedMatMul(const StepRequest& r) {
   p.k = a.dims[rank - 1];
   p.n = b.dims[rank - 1];
   if (p.k == 0) FailStep(r, "the inner dimension is 0");
-  if (r.node->Has("softmax_scale")) p.softmax_scale = r.node->GetFloat("softmax_scale", 1.0F);
+  if (r.node->Has("softmax_scale"))
+    p.softmax.emplace(r, 2, std::vector<int64_t>(y.dims().begin(), y.dims().end()));
   p.a_strides = {a.strides[rank - 2], a.strides[rank - 1]};
   p.b_strides = {b.strides[rank - 2], b.strides[rank - 1]};
   const std::vector<int64_t> batch(y.dims().begin(), y.dims().end() - 2);

@@ -46,4 +46,35 @@ std::vector<int64_t> MatrixOffsets(const PermutedOperand& operand,
   return offsets;
 }
 
+ScoreSoftmax::ScoreSoftmax(const StepRequest& r, size_t mask, const std::vector<int64_t>& dims)
+    : scale_(r.node->GetFloat("softmax_scale", 1.0F)),
+      rows_(dims[dims.size() - 2]),
+      n_(dims.back()),
+      input_(mask),
+      masked_(r.has(mask)) {
+  if (!masked_) return;
+  const size_t rank = dims.size();
+  if (r.dtype(mask) != DType::kFloat32 || r.shape(mask).rank() < 1)
+    FailStep(r, Cat("the mask is ", NameOf(r.dtype(mask)), r.shape(mask).ToString()));
+  PermutedOperand m = PermutedBy(r, r.shape(mask), "", rank);
+  for (size_t d = 0; d < rank; ++d) {
+    if (m.dims[d] != dims[d] && (m.dims[d] != 1 || d + 1 == rank))
+      FailStep(r, Cat("the mask is ", r.shape(mask).ToString()));
+  }
+  row_stride_ = m.dims[rank - 2] == 1 ? 0 : m.strides[rank - 2];
+  offsets_ = MatrixOffsets(m, {dims.begin(), dims.end() - 2});
+}
+
+void ScoreSoftmax::Run(const StepArgs& args, int64_t matrix, float* scores,
+                       const kernels::CodesOut& codes) const {
+  if (!masked_) return kernels::Softmax(scores, rows_, n_, scores, codes, scale_);
+  const float* mask = args.in<float>(input_) + offsets_[static_cast<size_t>(matrix)];
+  for (int64_t i = 0; i < rows_; ++i) {
+    const float* add = mask + i * row_stride_;
+    float* row = scores + i * n_;
+    for (int64_t j = 0; j < n_; ++j) row[j] = row[j] * scale_ + add[j];
+  }
+  kernels::Softmax(scores, rows_, n_, scores, codes, 1.0F);
+}
+
 }  // namespace octet::ops

@@ -93,7 +93,7 @@ Step MakeQMatMul(const StepRequest& r) {
 
   // Softmax of every row of a matrix while it is in the cache; then its codes, if there is a scale.
   step.info.kernel += "+octet_softmax";
-  const float scale = r.node->GetFloat("softmax_scale", 1.0F);
+  const ScoreSoftmax softmax(r, 4, y.dims);
   kernels::CodesOut grid;
   const bool codes = r.has(2);
   if (codes) {
@@ -125,7 +125,7 @@ Step MakeQMatMul(const StepRequest& r) {
                                args.in<int8_t>(1) + p.b_places.offsets[at], product);
         kernels::CodesOut out = grid;
         if (codes) out.codes = static_cast<uint8_t*>(args.outputs[0].raw) + y_offset;
-        kernels::Softmax(product, p.m, p.n, product, out, scale);
+        softmax.Run(args, i, product, out);
       }
     });
   };
