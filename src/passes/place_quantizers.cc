@@ -269,11 +269,9 @@ class Planner {
         Mark(v, id);
         Union(v, n.outputs[0]);
       }
-    } else if ((IsPlainAdd(n) || IsProduct(n)) && !ComesFromCodes(n.inputs[0]) &&
-               !ComesFromCodes(n.inputs[1])) {
-      // Of float islands: two quantizers before it would cost more than one behind.
     } else if (IsPlainAdd(n)) {
-      MarkAll(n, id);
+      // Of float islands: two quantizers before it would cost more than the one behind.
+      if (ComesFromCodes(n.inputs[0]) || ComesFromCodes(n.inputs[1])) MarkAll(n, id);
     } else if (IsProduct(n)) {
       // x Sigmoid(x) is a function of x: no quantizer between, where the target makes it one.
       const ValueId x = options_.target == Target::kOctet ? ArgumentOfGate(n) : kNoValue;
@@ -302,7 +300,8 @@ class Planner {
     const NodeId p = graph_.value(v).producer;
     if (p == kNoNode) return false;
     const Node& n = graph_.node(p);
-    if (IsMovement(n)) return ComesFromCodes(n.inputs[0]);
+    if (IsMovement(n) || IsActivationFunction(n, options_.target))
+      return ComesFromCodes(n.inputs[0]);
     return IsCompute(p) || IsBiasOfLayer(n) || IsPlainAdd(n) || FusesIntoProducer(n) ||
            OneOf(n, std::array{"MaxPool", "AveragePool", "GlobalAveragePool"});
   }

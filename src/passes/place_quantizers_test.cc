@@ -156,6 +156,27 @@ TEST(PlanQuantizers, ArithmeticWithANumberLiesBetweenCodesForOctet) {
 
 // GELU as exporters write it ends with a product with 0.5: a float chain that is fused, and not
 // taken apart by quantizers.
+// As rotary embedding adds: one quantizer behind the sum, none before it. Behind a layer there are
+// two before it, for then it runs on codes.
+TEST(PlanQuantizers, SumsOfFloatIslandsStayFloat) {
+  for (const bool behind_a_layer : {false, true}) {
+    GraphBuilder b;
+    const ValueId x = b.Input("x", {2, 4});
+    const ValueId left = b.Op("Mul", "left", {x, b.Noise("cos", {4})}, {2, 4});
+    const ValueId right = behind_a_layer
+                              ? b.Op("MatMul", "right", {x, b.Noise("v", {4, 4})}, {2, 4})
+                              : b.Op("Mul", "right", {x, b.Noise("sin", {4})}, {2, 4});
+    const ValueId sum = b.Op("Add", "sum", {left, right}, {2, 4});
+    b.Output(b.Op("MatMul", "head", {sum, b.Noise("w", {4, 3})}, {2, 3}));
+    const auto plan = PlanQuantizers(b.graph(), {});
+    if (behind_a_layer) {
+      EXPECT_THAT(Quantized(b.graph(), plan), UnorderedElementsAre("x", "left", "right", "sum"));
+    } else {
+      EXPECT_THAT(Quantized(b.graph(), plan), ElementsAre("sum"));
+    }
+  }
+}
+
 TEST(PlanQuantizers, ArithmeticWithANumberBehindFloatStaysFloat) {
   GraphBuilder b;
   const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 4, 1);
