@@ -183,7 +183,8 @@ ApproxLayer::Reach ApproxLayer::FindReach(const ApproxMultiply& m, std::string_v
       const int64_t* opposite = row - 128 * 256;
       int64_t differing = 0;
       for (int w = 0; w < 256; ++w)
-        differing |= (static_cast<uint64_t>(row[w]) + static_cast<uint64_t>(opposite[w])) & all[w];
+        differing |=
+            (row[w] ^ static_cast<int64_t>(0U - static_cast<uint64_t>(opposite[w]))) & all[w];
       reach.symmetric = reach.symmetric && differing == 0;
     }
     if (most > kMost || least < -kMost)

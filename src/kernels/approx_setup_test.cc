@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/test_folder.h"
@@ -59,6 +60,21 @@ TEST(ApproxTables, RoundedProductsOfAnyScale) {
       // The unit is a float.
       EXPECT_NEAR(got, nearest * static_cast<double>(f.result.scale), 1e-6 * std::fabs(got));
     }
+}
+
+// Of bias=int-round: magnitudes saturate at the range, wherever the format's largest value lies.
+TEST(ApproxTables, RoundedProductsSaturateAtALimit) {
+  ApproxLayerFormats f = Formats("e4m3");
+  f.x.scale = f.w_scale[0] = 1;
+  f.w_scale.resize(1);
+  f.result.scale = 0.25F;
+  f.result_limit =
+      25;  // 100 times the scale, 100 * 2^9 of the grid's steps, between 12 and 13 * 2^12
+  const ApproxTables t = MakeApproxTables(Multiplier::Parse("qamaa"), f, 3);
+  EXPECT_EQ(t.multiply.rounding.largest, 51200);
+  const auto [least, most] = std::minmax_element(t.tables[0].begin(), t.tables[0].end());
+  EXPECT_EQ(*most, 12 << 12);
+  EXPECT_EQ(*least, -(12 << 12));
 }
 
 TEST(ApproxTables, ExactAndUserTables) {

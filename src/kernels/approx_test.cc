@@ -233,7 +233,7 @@ TEST(ApproxLinear, EveryKernelRoundsEachSumAsDefined) {
          {std::pair{777.3, 4}, {61440.0, 8}, {7516192768.0, 26}, {4.0e15, 40}})
       for (const auto& [m, n, x_bits, symmetric] : {std::tuple{300, 35, 8, true},
                                                     {200, 16, 7, false},
-                                                    {130, 33, 8, false},
+                                                    {512, 70, 8, false},
                                                     {70, 1, 8, true},
                                                     {9, 5, 6, false},
                                                     {40, 3, 8, true}}) {

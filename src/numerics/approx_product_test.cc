@@ -324,5 +324,30 @@ TEST(Multiplier, TextRoundTrips) {
   refused("table:a.npy,e4m3", "no key=value");
 }
 
+// Ties go to the even multiple of the step, of both signs; what is beyond the largest to it.
+TEST(GridRounding, IsNearestEven) {
+  const GridRounding grid{3, 480};
+  for (const auto& [value, rounded] : {std::pair{15.5, 16.0},
+                                       {16.0, 16.0},
+                                       {17.0, 16.0},
+                                       {17.1, 18.0},
+                                       {19.0, 20.0},
+                                       {0.5, 0.0},
+                                       {1.5, 2.0},
+                                       {2.5, 2.0},
+                                       {36.0, 36.0},
+                                       {34.0, 32.0},
+                                       {38.0, 40.0},
+                                       {479.0, 480.0},
+                                       {1e9, 480.0}}) {
+    EXPECT_EQ(grid.Round(value), rounded) << value;
+    EXPECT_EQ(grid.Round(-value), -rounded) << value;
+  }
+  const GridRounding powers{0, 64};
+  EXPECT_EQ(powers.Round(3.0), 4.0);
+  EXPECT_EQ(powers.Round(6.0), 8.0);
+  EXPECT_EQ(powers.Round(5.0), 4.0);
+}
+
 }  // namespace
 }  // namespace octet
