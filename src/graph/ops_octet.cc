@@ -2,7 +2,9 @@
 // scales are attributes or further inputs, which do not bear on shapes. The integer attribute
 // output_dtype, a TensorProto number, says the output's element type; without it that is the first
 // input's.
+#include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "graph/ops_context.h"
 #include "numerics/number_format.h"
@@ -76,6 +78,19 @@ void InferNorm(InferContext& c) {
   c.SetOutput(2, std::move(type));
 }
 
+// The axes that attribute `key` puts in order; absent: as they are.
+std::vector<size_t> Permutation(const InferContext& c, const std::string& key, size_t rank) {
+  std::vector<size_t> axes(rank);
+  std::iota(axes.begin(), axes.end(), size_t{0});
+  const auto perm = c.node().GetInts(key, {});
+  if (perm.empty()) return axes;
+  if (!std::is_permutation(perm.begin(), perm.end(), axes.begin(), axes.end(),
+                           [](int64_t a, size_t b) { return a == static_cast<int64_t>(b); })) {
+    FailNode(c.node(), key, " is no permutation of ", rank, " axes");
+  }
+  return {perm.begin(), perm.end()};
+}
+
 // MatMul of a and b with their axes permuted, and of the result's: perm_a, perm_b, perm_y as
 // Transpose has them.
 void InferMatMulOf(InferContext& c, DType dtype) {
@@ -83,11 +98,8 @@ void InferMatMulOf(InferContext& c, DType dtype) {
   for (const size_t i : {0U, 1U}) {
     const auto x = InputDims(c, i);
     if (!x) return c.SetOutput(0, ValueType::Unranked(dtype));
-    const auto perm = c.node().GetInts(i == 0 ? "perm_a" : "perm_b", {});
-    for (size_t d = 0; d < x->size(); ++d) {
-      const int64_t from = perm.empty() ? static_cast<int64_t>(d) : perm.at(d);
-      sides[i].push_back(x->at(static_cast<size_t>(from)));
-    }
+    for (const size_t from : Permutation(c, i == 0 ? "perm_a" : "perm_b", x->size()))
+      sides[i].push_back((*x)[from]);
     if (x->size() < 2) FailNode(c.node(), "input ", i, " is ", ToString(*x));
   }
   auto& [a, b] = sides;
@@ -99,9 +111,8 @@ void InferMatMulOf(InferContext& c, DType dtype) {
   out.push_back(m);
   out.push_back(n);
   Dims permuted;
-  for (const int64_t from : c.node().GetInts("perm_y", {}))
-    permuted.push_back(out.at(static_cast<size_t>(from)));
-  c.SetOutput(0, MakeType(dtype, permuted.empty() ? out : permuted));
+  for (const size_t from : Permutation(c, "perm_y", out.size())) permuted.push_back(out[from]);
+  c.SetOutput(0, MakeType(dtype, permuted));
 }
 void InferPermutedMatMul(InferContext& c) { InferMatMulOf(c, Input(c, 0).dtype); }
 

@@ -391,6 +391,22 @@ TEST(InferShapes, SmallIntegersArePropagated) {
   EXPECT_EQ(g.value(target).constant, nullptr);  // known, but not folded
 }
 
+// perm_y permutes the product's axes; what is no permutation is refused by name.
+TEST(InferShapes, PermutedProducts) {
+  const std::vector<In> codes = {U8({2, 5, 3, 4}), I8({2, 7, 3, 4})};
+  EXPECT_EQ(Infer("QMatMul", codes,
+                  {{"perm_a", Ints{0, 2, 1, 3}},
+                   {"perm_b", Ints{0, 2, 3, 1}},
+                   {"perm_y", Ints{0, 2, 1, 3}},
+                   {"output_dtype", int64_t{1}}},
+                  "octet"),
+            "float32[2,5,3,7]");
+  for (const Ints& perm : {Ints{0, 2, 1}, Ints{0, 2, 2, 3}, Ints{0, 2, 1, 4}, Ints{-1, 0, 1, 2},
+                           Ints{0, 1, 2, 3, 4}}) {
+    EXPECT_THAT(Refusal("QMatMul", codes, {{"perm_a", perm}}, "octet"), HasSubstr("perm_a"));
+  }
+}
+
 TEST(InferShapes, DeclaredTypesFillWhatInferenceLeavesOpen) {
   Graph g;
   g.opsets[""] = 13;
