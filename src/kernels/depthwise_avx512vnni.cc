@@ -191,15 +191,20 @@ void Row3x3Stride1(const Block<V, kFull, kPlain>& b, int64_t oy) {
     y += channels;
     below += channels;
   };
-  // Three at a time: columns change their names, not their registers.
   int64_t left = width;
-  for (; left >= 3; left -= 3) {
-    pixel(c0, c1, &c2);
-    pixel(c1, c2, &c0);
-    pixel(c2, c0, &c1);
+  if constexpr (kPlain) {
+    // Three at a time: columns change their names, not their registers.
+    for (; left >= 3; left -= 3) {
+      pixel(c0, c1, &c2);
+      pixel(c1, c2, &c0);
+      pixel(c2, c0, &c1);
+    }
   }
-  if (left > 0) pixel(c0, c1, &c2);
-  if (left > 1) pixel(c1, c2, &c0);
+  for (; left > 0; --left) {
+    pixel(c0, c1, &c2);
+    c0 = c1;
+    c1 = c2;
+  }
 }
 
 template <class V, bool kFull, bool kPlain>
@@ -219,11 +224,16 @@ void Row3x3Stride2(const Block<V, kFull, kPlain>& b, int64_t oy) {
     y += channels;
   };
   int64_t left = d.out_width;
-  for (; left >= 2; left -= 2) {
-    pixel(c0, &c2);
-    pixel(c2, &c0);
+  if constexpr (kPlain) {
+    for (; left >= 2; left -= 2) {
+      pixel(c0, &c2);
+      pixel(c2, &c0);
+    }
   }
-  if (left > 0) pixel(c0, &c2);
+  for (; left > 0; --left) {
+    pixel(c0, &c2);
+    c0 = c2;
+  }
 }
 
 template <class V, bool kFull, bool kPlain>
@@ -273,8 +283,8 @@ template <class V, bool kFull>
 void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
   if (!is_3x3) {
     RunTaps<V, kFull, false>(d, w, c);
-  } else if (IsPlain(d)) {
-    Run3x3<V, kFull, true>(d, w, c);
+  } else if (kFull && IsPlain(d)) {
+    Run3x3<V, kFull, kFull>(d, w, c);
   } else {
     Run3x3<V, kFull, false>(d, w, c);
   }
