@@ -83,7 +83,7 @@ struct Block {
   // out: output pixel index
   void Store(const Quad<V>& acc, int64_t out) const {
     const EpilogueArgs& e = d->epilogue;
-    if (kPlain || (e.output == kStoreCodes && e.residual == kNoResidual)) {
+    if (e.output == kStoreCodes && e.residual == kNoResidual) {
       StoreCodes(acc, d->y + out * d->channels + c);
     } else {
       StoreInOrder(acc, out);
@@ -126,18 +126,14 @@ struct Columns {
   const Block<V, kFull, kPlain>& b;
   const uint8_t* zero_pixel;
   int64_t ix, width;
-  const uint8_t* p[4];  // column ix, or the first
-  int64_t step[4];
+  InputRows rows;  // at column ix, or the first
 
   Columns(const Block<V, kFull, kPlain>& block, int64_t first)
-      : b(block), zero_pixel(block.d->zero_pixel), ix(-block.d->pad_left), width(block.d->width) {
-    const DepthwiseArgs& d = *b.d;
-    for (int64_t i = 0; i < kRows; ++i) {
-      const bool inside = first + i >= 0 && first + i < d.height;
-      p[i] = inside ? d.x + (first + i) * d.width * d.channels : zero_pixel;
-      step[i] = inside ? d.channels : 0;
-    }
-  }
+      : b(block),
+        zero_pixel(block.d->zero_pixel),
+        ix(-block.d->pad_left),
+        width(block.d->width),
+        rows(RowsFrom(*block.d, first, kRows, 0)) {}
 
   OCTET_INLINE Quad<V> Of(const Columns& k, const uint8_t* p0, const uint8_t* p1, const uint8_t* p2,
                           const uint8_t* p3) {
@@ -149,9 +145,10 @@ struct Columns {
     const bool inside = static_cast<uint64_t>(k->ix++) < static_cast<uint64_t>(k->width);
     if (__builtin_expect(!inside, 0))
       return Of(*k, k->zero_pixel, k->zero_pixel, k->zero_pixel, k->zero_pixel);
-    const Quad<V> column = Of(*k, k->p[0], k->p[1], k->p[2], k->p[kRows - 1]);
+    const Quad<V> column =
+        Of(*k, k->rows.base[0], k->rows.base[1], k->rows.base[2], k->rows.base[kRows - 1]);
     OCTET_UNROLL
-    for (int i = 0; i < kRows; ++i) k->p[i] += k->step[i];
+    for (int i = 0; i < kRows; ++i) k->rows.base[i] += k->rows.step[i];
     return column;
   }
 };
@@ -253,9 +250,9 @@ void Run3x3(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
 
 constexpr int64_t kMaxTaps = 256;
 
-template <class V, bool kFull, bool kPlain>
+template <class V, bool kFull>
 void RunTaps(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
-  const Block<V, kFull, kPlain> b(d, w, c);
+  const Block<V, kFull, false> b(d, w, c);
   const int64_t taps = d.kernel_h * d.kernel_w, groups = (taps + 3) / 4;
   const uint8_t* p[kMaxTaps + 3];
   for (int64_t t = taps; t < groups * 4; ++t) p[t] = d.zero_pixel;
@@ -282,7 +279,7 @@ void RunTaps(const DepthwiseArgs& d, const int8_t* w, int64_t c) {
 template <class V, bool kFull>
 void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
   if (!is_3x3) {
-    RunTaps<V, kFull, false>(d, w, c);
+    RunTaps<V, kFull>(d, w, c);
   } else if (kFull && IsPlain(d)) {
     Run3x3<V, kFull, kFull>(d, w, c);
   } else {

@@ -115,6 +115,23 @@ OCTET_INLINE bool IsPlain(const DepthwiseArgs& d) {
          e.residual == kNoResidual;
 }
 
+// Up to four input rows, from channel c on. Those outside the image read the zero pixel, at step 0.
+struct InputRows {
+  const uint8_t* base[4];
+  int64_t step[4];
+};
+
+OCTET_INLINE InputRows RowsFrom(const DepthwiseArgs& d, int64_t first, int64_t count, int64_t c) {
+  InputRows rows{};
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t iy = first + i;
+    const bool inside = iy >= 0 && iy < d.height;
+    rows.base[i] = (inside ? d.x + iy * d.width * d.channels : d.zero_pixel) + c;
+    rows.step[i] = inside ? d.channels : 0;
+  }
+  return rows;
+}
+
 template <class V>
 struct Quad {
   typename V::Int v[4];

@@ -40,12 +40,6 @@ class Sixteen {
   }
 
  private:
-  // Input rows; those outside the image are the zero pixel, at step 0.
-  struct Rows {
-    const uint8_t* base[4];
-    int64_t step[4];
-  };
-
   template <typename T>
   static void FourTimes(const T* from, T* to) {
     for (int i = 0; i < 4; ++i) memcpy(reinterpret_cast<char*>(to) + i * 16, from, 16);
@@ -64,8 +58,8 @@ class Sixteen {
 
   // Columns ix, ix + kStride, ... of kRows rows, interleaved.
   template <int kStride, int kRows>
-  OCTET_INLINE Quad<Wide> Columns(const DepthwiseArgs& d, const Rows& rows, const uint8_t* zero,
-                                  int64_t ix) {
+  OCTET_INLINE Quad<Wide> Columns(const DepthwiseArgs& d, const InputRows& rows,
+                                  const uint8_t* zero, int64_t ix) {
     __m512i x[4];
     if (ix >= 0 && ix + 3 * kStride < d.width) {
       OCTET_UNROLL
@@ -127,13 +121,7 @@ class Sixteen {
     constexpr int kRows = kTwo ? 4 : 3;
     const int64_t channels = d_.channels, width = d_.out_width;
     const uint8_t* zero = d_.zero_pixel + c_;
-    Rows rows{};
-    for (int64_t i = 0; i < kRows; ++i) {
-      const int64_t iy = oy * kStride - d_.pad_top + i;
-      const bool inside = iy >= 0 && iy < d_.height;
-      rows.base[i] = inside ? d_.x + iy * d_.width * channels + c_ : zero;
-      rows.step[i] = inside ? channels : 0;
-    }
+    const InputRows rows = RowsFrom(d_, oy * kStride - d_.pad_top, kRows, c_);
     uint8_t* y = d_.y + oy * width * channels + c_;
     Quad<Wide> c0 = Columns<kStride, kRows>(d_, rows, zero, -d_.pad_left);
     for (int64_t ox = 0; ox < width; ox += 4) {
