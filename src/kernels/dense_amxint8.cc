@@ -50,8 +50,9 @@ struct Steps {
   const int64_t* tap_offset;
 };
 
-// C += A B. The intrinsics take literals.
-template <int C, int A, int B, bool Signed>
+// The intrinsics take literals for tile registers. Register C: row tile C / 2, vector of channels
+// C % 2.
+template <int C, bool Signed>
 OCTET_INLINE void Product() {
 #define OCTET_PRODUCT(c, a, b)                           \
   if constexpr (C == c && Signed) _tile_dpbssd(c, a, b); \
@@ -63,65 +64,31 @@ OCTET_INLINE void Product() {
 #undef OCTET_PRODUCT
 }
 
-// 16 or 32 rows x 16 or 32 channels, into tile registers 0 to 3. w: the first step's tiles of these
-// channels, w_step bytes from one step's to the next's. They are loaded with a hint (tileloaddt1)
-// that keeps them from pushing A out of L1.
-template <int MT, int NT, bool Signed>
-OCTET_INLINE void Multiply(const RowTile* tiles, const Steps& steps, const int8_t* w,
-                           int64_t w_step, const int32_t* bias) {
-  if (bias != nullptr) {
-    _tile_loadd(0, bias, 0);
-    if (NT > 1) _tile_loadd(1, bias + 16, 0);
-    if (MT > 1) _tile_loadd(2, bias, 0);
-    if (MT > 1 && NT > 1) _tile_loadd(3, bias + 16, 0);
-  } else {
-    _tile_zero(0);
-    if (NT > 1) _tile_zero(1);
-    if (MT > 1) _tile_zero(2);
-    if (MT > 1 && NT > 1) _tile_zero(3);
+// C's rows = the 16 channels of the bias, or 0.
+template <int C>
+OCTET_INLINE void Start(const int32_t* bias) {
+#define OCTET_START(c)                        \
+  if constexpr (C == c) {                     \
+    if (bias != nullptr) {                    \
+      _tile_loadd(c, bias + (c) % 2 * 16, 0); \
+    } else {                                  \
+      _tile_zero(c);                          \
+    }                                         \
   }
-  const int64_t lda0 = tiles[0].lda, lda1 = tiles[MT - 1].lda;
-  for (int64_t t = 0; t < steps.taps; ++t) {
-    const uint8_t* a0 = tiles[0].a + steps.tap_offset[t];
-    const uint8_t* a1 = tiles[MT - 1].a + steps.tap_offset[t];
-    for (int64_t s = 0; s < steps.steps_per_tap; ++s) {
-      _tile_stream_loadd(6, w, 64);
-      _tile_loadd(4, a0, lda0);
-      Product<0, 4, 6, Signed>();
-      if (NT > 1) {
-        _tile_stream_loadd(7, w + kTileBytes, 64);
-        Product<1, 4, 7, Signed>();
-      }
-      if (MT > 1) {
-        _tile_loadd(5, a1, lda1);
-        Product<2, 5, 6, Signed>();
-        if (NT > 1) Product<3, 5, 7, Signed>();
-      }
-      a0 += kStep;
-      a1 += kStep;
-      w += w_step;
-    }
-  }
+  OCTET_START(0)
+  OCTET_START(1)
+  OCTET_START(2)
+  OCTET_START(3)
+#undef OCTET_START
 }
 
-template <int MT, int NT>
-OCTET_INLINE void MultiplyEither(bool is_signed, const RowTile* tiles, const Steps& steps,
-                                 const int8_t* w, int64_t w_step, const int32_t* bias) {
-  if (is_signed) {
-    Multiply<MT, NT, true>(tiles, steps, w, w_step, bias);
-  } else {
-    Multiply<MT, NT, false>(tiles, steps, w, w_step, bias);
-  }
-}
-
-// sums (rows, NT * 16 channels) = tile register T: row tile T / 2, vector of channels T % 2. The
-// intrinsic takes a literal.
-template <int T, int NT>
+// sums (rows, NT * 16 channels) = C.
+template <int C, int NT>
 OCTET_INLINE void StoreSums(int32_t* sums) {
-  if constexpr (T == 0) _tile_stored(0, sums, NT * 64);
-  if constexpr (T == 1 && NT > 1) _tile_stored(1, sums + 16, NT * 64);
-  if constexpr (T == 2) _tile_stored(2, sums + kRows * NT * 16, NT * 64);
-  if constexpr (T == 3 && NT > 1) _tile_stored(3, sums + kRows * NT * 16 + 16, NT * 64);
+  if constexpr (C == 0) _tile_stored(0, sums, NT * 64);
+  if constexpr (C == 1) _tile_stored(1, sums + 16, NT * 64);
+  if constexpr (C == 2) _tile_stored(2, sums + kRows * NT * 16, NT * 64);
+  if constexpr (C == 3) _tile_stored(3, sums + kRows * NT * 16 + 16, NT * 64);
 }
 
 OCTET_INLINE Acc LoadSums(const int32_t* p) { return AsAcc(_mm512_load_si512(p)); }
@@ -190,10 +157,10 @@ OCTET_INLINE __m512i AddToMidCode(const Column<NT>& k, Acc acc, int v, __m256i r
       _mm512_add_ps(mid, _mm512_mul_ps(_mm512_cvtepi32_ps(codes), k.r_ratio)));
 }
 
-// Codes of rows [i, i + 4 / NT) of a tile, `rows` of them real.
+// Codes of 4 / NT rows, `rows` of them real. y: which rows of the output; sums: (4 / NT, NT * 16).
 template <int NT, Store S>
-OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
-                             const int32_t* sums, int i, int rows) {
+OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const int32_t* y,
+                             const int32_t* sums, int rows) {
   const EpilogueArgs& e = d.epilogue;
   const int64_t c = column.c, n = column.n;
   __m256i residual[4 / NT];
@@ -201,19 +168,19 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
     const auto some = static_cast<__mmask32>(Mask64(n < NT * 16 ? n : NT * 16));
     OCTET_UNROLL
     for (int k = 0; k < 4 / NT; ++k) {
-      const uint8_t* r = d.r + tile.y[i + (k < rows ? k : 0)] * d.r_stride + c;
+      const uint8_t* r = d.r + y[k < rows ? k : 0] * d.r_stride + c;
       residual[k] = _mm256_xor_si256(_mm256_maskz_loadu_epi8(some, r), column.r_flip);
     }
   }
   __m512i codes[4];
   OCTET_UNROLL
   for (int j = 0; j < 4; ++j) {
-    const int k = i + j / NT, v = j % NT;
-    const Acc acc = LoadSums(sums + (k * NT + v) * 16);
+    const int k = j / NT, v = j % NT;
+    const Acc acc = LoadSums(sums + j * 16);
     if (S == kCodesWithResidual) {
-      const uint8_t* r = d.r + tile.y[k] * d.r_stride + c + v * 16;
+      const uint8_t* r = d.r + y[k] * d.r_stride + c + v * 16;
       codes[j] = RequantizeAdd(e, acc, column.multiplier[v],
-                               _mm_maskz_loadu_epi8(Mask16(k - i < rows ? n - v * 16 : 0), r));
+                               _mm_maskz_loadu_epi8(Mask16(k < rows ? n - v * 16 : 0), r));
     } else if (S == kCodesOnMid) {
       codes[j] = AddToMidCode<NT>(column, acc, v, residual[j / NT]);
     } else if (S == kCodesClamped) {
@@ -225,73 +192,103 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
   const __m512i packed = _mm512_permutexvar_epi32(
       PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], column.zero));
   const __m512i bounded = Bound(packed, column.lo, column.hi, column.flip);
-  uint8_t* y = d.y + c;
+  uint8_t* to = d.y + c;
   if constexpr (NT == 2) {
     const auto some = static_cast<__mmask32>(Mask64(n));
-    _mm256_mask_storeu_epi8(y + tile.y[i] * d.y_stride, some, _mm512_castsi512_si256(bounded));
+    _mm256_mask_storeu_epi8(to + y[0] * d.y_stride, some, _mm512_castsi512_si256(bounded));
     if (rows > 1)
-      _mm256_mask_storeu_epi8(y + tile.y[i + 1] * d.y_stride, some,
-                              _mm512_extracti64x4_epi64(bounded, 1));
+      _mm256_mask_storeu_epi8(to + y[1] * d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
   } else {
     const __mmask16 some = Mask16(n);
-    _mm_mask_storeu_epi8(y + tile.y[i] * d.y_stride, some, _mm512_castsi512_si128(bounded));
+    _mm_mask_storeu_epi8(to + y[0] * d.y_stride, some, _mm512_castsi512_si128(bounded));
     if (rows > 1)
-      _mm_mask_storeu_epi8(y + tile.y[i + 1] * d.y_stride, some,
-                           _mm512_extracti32x4_epi32(bounded, 1));
+      _mm_mask_storeu_epi8(to + y[1] * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 1));
     if (rows > 2)
-      _mm_mask_storeu_epi8(y + tile.y[i + 2] * d.y_stride, some,
-                           _mm512_extracti32x4_epi32(bounded, 2));
+      _mm_mask_storeu_epi8(to + y[2] * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
     if (rows > 3)
-      _mm_mask_storeu_epi8(y + tile.y[i + 3] * d.y_stride, some,
-                           _mm512_extracti32x4_epi32(bounded, 3));
+      _mm_mask_storeu_epi8(to + y[3] * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
   }
 }
 
-// float32 of rows [begin, end) of a tile: StoreWide with its constants in registers.
+// float32 of rows y[0, rows): StoreWide with its constants in registers.
 template <int NT, bool Scaled>
-OCTET_INLINE void StoreFloats(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
-                              const int32_t* sums, int begin, int end) {
-  for (int i = begin; i < end && i < tile.rows; ++i) {
-    uint8_t* y = d.y + tile.y[i] * d.y_stride + column.c * 4;
-    const __m512 scale = _mm512_set1_ps(Scaled ? d.epilogue.row_scale[tile.y[i]] : 1.0F);
+OCTET_INLINE void StoreFloats(const DenseArgs& d, const Column<NT>& column, const int32_t* y,
+                              const int32_t* sums, int rows) {
+  for (int i = 0; i < rows; ++i, sums += NT * 16) {
+    uint8_t* to = d.y + y[i] * d.y_stride + column.c * 4;
+    const __m512 scale = _mm512_set1_ps(Scaled ? d.epilogue.row_scale[y[i]] : 1.0F);
     OCTET_UNROLL
     for (int v = 0; v < NT; ++v) {
-      const Acc acc = LoadSums(sums + (i * NT + v) * 16);
+      const Acc acc = LoadSums(sums + v * 16);
       __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(AsInt(acc)), column.multiplier[v]);
       if (Scaled) f = _mm512_mul_ps(f, scale);
       f = ClampPs(_mm512_add_ps(f, column.float_bias[v]), column.float_lo, column.float_hi);
-      _mm512_mask_storeu_ps(y + v * 64, column.some[v], f);
+      _mm512_mask_storeu_ps(to + v * 64, column.some[v], f);
     }
   }
 }
 
-// The rows of a tile's sums in half H of it.
-template <int H, int NT, Store S>
-OCTET_INLINE void StoreRows(const DenseArgs& d, const Column<NT>& column, const RowTile& tile,
-                            const int32_t* sums) {
-  constexpr int kPacked = 4 / NT, kBegin = H * kRows / 2, kEnd = kBegin + kRows / 2;
+// Rows y[0, rows), at most 4 / NT of them.
+template <int NT, Store S>
+OCTET_INLINE void StorePiece(const DenseArgs& d, const Column<NT>& column, const int32_t* y,
+                             const int32_t* sums, int rows) {
   if (S == kInts) {
-    for (int i = kBegin; i < kEnd && i < tile.rows; ++i) {
+    for (int i = 0; i < rows; ++i) {
       for (int v = 0; v < NT; ++v) {
         StoreWide(d.epilogue, LoadSums(sums + (i * NT + v) * 16), column.c + v * 16,
-                  Mask16(column.n - v * 16), d.y + tile.y[i] * d.y_stride);
+                  Mask16(column.n - v * 16), d.y + y[i] * d.y_stride);
       }
     }
+  } else if (S == kFloats && d.epilogue.row_scale == nullptr) {
+    StoreFloats<NT, false>(d, column, y, sums, rows);
   } else if (S == kFloats) {
-    if (d.epilogue.row_scale == nullptr) {
-      StoreFloats<NT, false>(d, column, tile, sums, kBegin, kEnd);
-    } else {
-      StoreFloats<NT, true>(d, column, tile, sums, kBegin, kEnd);
-    }
-  } else if (tile.rows == kRows) {
-    OCTET_UNROLL
-    for (int i = kBegin; i < kEnd; i += kPacked)
-      StoreCodes<NT, S>(d, column, tile, sums, i, kPacked);
+    StoreFloats<NT, true>(d, column, y, sums, rows);
   } else {
-    for (int i = kBegin; i < kEnd && i < tile.rows; i += kPacked)
-      StoreCodes<NT, S>(d, column, tile, sums, i, tile.rows - i);
+    StoreCodes<NT, S>(d, column, y, sums, rows);
   }
 }
+
+// The sums of a block (MT row tiles x NT vectors of channels from c on) waiting for their epilogue,
+// done a piece at a time: the vector units have nothing else to do while tiles are multiplied.
+template <int MT, int NT, Store S>
+class Epilogue {
+ public:
+  static constexpr int kPacked = 4 / NT;  // rows of a piece
+  static constexpr int kOfTile = kRows / kPacked;
+  static constexpr int kPieces = MT * kOfTile;
+
+  Epilogue(const DenseArgs& d, const RowTile* tiles, const int32_t* sums, int64_t c, int64_t count)
+      : d_(d), column_(d.epilogue, c, count), sums_(sums) {
+    if (tiles == nullptr) return;
+    left_ = kPieces;
+    y_ = tiles[0].y;
+    y_after_ = tiles[MT - 1].y;
+    rows_ = tiles[0].rows;
+    rows_after_ = tiles[MT - 1].rows;
+  }
+
+  [[gnu::always_inline]] void Do(int pieces) {
+    for (; pieces > 0 && left_ > 0; --pieces) {
+      if (rows_ >= kPacked) {
+        StorePiece<NT, S>(d_, column_, y_, sums_, kPacked);
+      } else if (rows_ > 0) {
+        StorePiece<NT, S>(d_, column_, y_, sums_, rows_);
+      }
+      --left_;
+      const bool next_tile = MT > 1 && left_ == kOfTile;
+      y_ = next_tile ? y_after_ : y_ + kPacked;
+      rows_ = next_tile ? rows_after_ : rows_ - kPacked;
+      sums_ += 64;
+    }
+  }
+
+ private:
+  const DenseArgs& d_;
+  const Column<NT> column_;
+  const int32_t* sums_;
+  const int32_t *y_ = nullptr, *y_after_ = nullptr;
+  int left_ = 0, rows_ = 0, rows_after_ = 0;
+};
 
 // Channels [c, c + 16 NT) of the packed weights.
 struct PackedColumn {
@@ -307,52 +304,153 @@ struct PackedColumn {
   }
 };
 
-// MT row tiles at a time by all channels [begin, end), NT vectors of them at a time: A stays in L1
-// while the weights stream by from L2. A tile store leaves the vector units idle and its sums
-// cannot be loaded soon after: the epilogue of the block before goes in between, a piece at a time.
+// Blocks of MT row tiles by NT vectors of channels, one after another. Tiles are multiplied by a
+// unit of their own, 16 cycles a product, and what must not happen is that it waits:
+// - a tile store stops everything behind it until its sums are there, so the tiles of the next
+//   block's first step are loaded before;
+// - the sums of a block have their epilogue during the next block, a piece after every step, and
+//   what is left in between the tile stores.
+template <int MT, int NT, Store S, bool Signed>
+class Blocks {
+ public:
+  Blocks(const DenseArgs& d, const Steps& steps) : d_(d), steps_(steps) {
+    const int64_t places = steps.taps * steps.steps_per_tap + 1;
+    pieces_ = static_cast<int>((Before::kPieces + places - 1) / places);
+  }
+
+  // All channels [begin, end) of MT row tiles, then of the next MT: A stays in L1 while the weights
+  // stream by from L2.
+  void Run(const RowTile* tiles, int64_t count, int64_t begin, int64_t end) {
+    if (count < MT || begin == end) return;
+    // Compilers do not know that a tile load reads memory: copied rows must be there.
+    __asm__ volatile("" ::: "memory");
+    end_ = end;
+    const RowTile* const last = tiles + (count / MT - 1) * MT;
+    Block block = At(tiles, begin);
+    LoadFirst(block);
+    StartAll(block.bias);
+    while (true) {
+      const bool columns_left = block.c + NT * 16 < end;
+      const bool any_left = columns_left || block.tiles != last;
+      Block next = block;
+      if (columns_left) {
+        next = At(block.tiles, block.c + NT * 16);
+      } else if (any_left) {
+        next = At(block.tiles + MT, begin);
+      }
+      One(block, next);
+      if (!any_left) break;
+      block = next;
+    }
+    Of(done_, turn_ ^ 1).Do(Before::kPieces);
+  }
+
+ private:
+  using Before = Epilogue<MT, NT, S>;
+  struct Block {
+    const RowTile* tiles = nullptr;
+    int64_t c = 0;
+    const int8_t* w = nullptr;
+    int64_t w_step = 0;
+    const int32_t* bias = nullptr;
+  };
+
+  [[nodiscard]] Block At(const RowTile* tiles, int64_t c) const {
+    const PackedColumn column(d_, steps_, c);
+    return {tiles, c, column.w, column.step,
+            d_.epilogue.bias == nullptr ? nullptr : d_.epilogue.bias + c};
+  }
+  [[nodiscard]] Before Of(const Block& block, int buffer) const {
+    return Before(d_, block.tiles, sums_[buffer], block.c, end_ - block.c);
+  }
+
+  [[gnu::always_inline]] void LoadFirst(const Block& block) const {
+    const int64_t tap = steps_.tap_offset[0];
+    _tile_stream_loadd(6, block.w, 64);
+    _tile_loadd(4, block.tiles[0].a + tap, block.tiles[0].lda);
+    if (NT > 1) _tile_stream_loadd(7, block.w + kTileBytes, 64);
+    if (MT > 1) _tile_loadd(5, block.tiles[MT - 1].a + tap, block.tiles[MT - 1].lda);
+  }
+  [[gnu::always_inline]] void StartAll(const int32_t* bias) const {
+    Start<0>(bias);
+    if (NT > 1) Start<1>(bias);
+    if (MT > 1) Start<2>(bias);
+    if (MT > 1 && NT > 1) Start<3>(bias);
+  }
+
+  // Loads and products of a step, each product as soon as what it needs is loaded.
+  [[gnu::always_inline]] void Step(const uint8_t* a0, int64_t lda0, const uint8_t* a1, int64_t lda1,
+                                   const int8_t* w) const {
+    _tile_stream_loadd(6, w, 64);
+    _tile_loadd(4, a0, lda0);
+    Product<0, Signed>();
+    if (NT > 1) {
+      _tile_stream_loadd(7, w + kTileBytes, 64);
+      Product<1, Signed>();
+    }
+    if (MT > 1) {
+      _tile_loadd(5, a1, lda1);
+      Product<2, Signed>();
+      if (NT > 1) Product<3, Signed>();
+    }
+  }
+
+  // The sums of `block`, whose first tiles are loaded, into a buffer; first tiles and sums of
+  // `next`.
+  void One(const Block& block, const Block& next) {
+    Before before = Of(done_, turn_ ^ 1);
+    Product<0, Signed>();
+    if (NT > 1) Product<1, Signed>();
+    if (MT > 1) Product<2, Signed>();
+    if (MT > 1 && NT > 1) Product<3, Signed>();
+    before.Do(pieces_);
+    const RowTile &tile0 = block.tiles[0], &tile1 = block.tiles[MT - 1];
+    const int8_t* w = block.w + block.w_step;
+    for (int64_t t = 0, s = 1; t < steps_.taps; ++t, s = 0) {
+      const uint8_t* a0 = tile0.a + steps_.tap_offset[t] + s * kStep;
+      const uint8_t* a1 = tile1.a + steps_.tap_offset[t] + s * kStep;
+      for (; s < steps_.steps_per_tap; ++s) {
+        Step(a0, tile0.lda, a1, tile1.lda, w);
+        a0 += kStep;
+        a1 += kStep;
+        w += block.w_step;
+        before.Do(pieces_);
+      }
+    }
+    LoadFirst(next);
+    int32_t* sums = sums_[turn_];
+    Change<0>(sums, next.bias, &before);
+    if (NT > 1) Change<1>(sums, next.bias, &before);
+    if (MT > 1) Change<2>(sums, next.bias, &before);
+    if (MT > 1 && NT > 1) Change<3>(sums, next.bias, &before);
+    before.Do(Before::kPieces);
+    done_ = block;
+    turn_ ^= 1;
+  }
+
+  template <int C>
+  [[gnu::always_inline]] void Change(int32_t* sums, const int32_t* next_bias,
+                                     Before* before) const {
+    StoreSums<C, NT>(sums);
+    Start<C>(next_bias);
+    before->Do(Before::kPieces / (MT * NT));
+  }
+
+  const DenseArgs& d_;
+  const Steps& steps_;
+  int64_t end_ = 0;
+  int pieces_ = 0, turn_ = 0;
+  Block done_;  // the block before, its sums in buffer turn_ ^ 1
+  alignas(64) int32_t sums_[2][MT * kRows * NT * 16];
+};
+
 template <int MT, int NT, Store S>
 void RunBlocks(const DenseArgs& d, const RowTile* tiles, int64_t count, const Steps& steps,
                int64_t begin, int64_t end) {
-  constexpr int kOne = kRows * NT * 16;
-  alignas(64) int32_t buffers[2][MT * kOne];
-  const RowTile* done = nullptr;  // the block before
-  int64_t done_c = begin;
-  int turn = 0;
-  for (int64_t i = 0; i + MT <= count; i += MT) {
-    for (int64_t c = begin; c < end; c += NT * 16) {
-      const PackedColumn packed(d, steps, c);
-      const int32_t* bias = d.epilogue.bias == nullptr ? nullptr : d.epilogue.bias + c;
-      MultiplyEither<MT, NT>(d.a_signed, tiles + i, steps, packed.w, packed.step, bias);
-      int32_t* sums = buffers[turn];
-      turn ^= 1;
-      if (done == nullptr) {
-        StoreSums<0, NT>(sums);
-        StoreSums<1, NT>(sums);
-        if (MT > 1) StoreSums<2, NT>(sums);
-        if (MT > 1) StoreSums<3, NT>(sums);
-      } else {
-        const Column<NT> column(d.epilogue, done_c, end - done_c);
-        const int32_t* before = buffers[turn];
-        StoreSums<0, NT>(sums);
-        StoreRows<0, NT, S>(d, column, done[0], before);
-        StoreSums<1, NT>(sums);
-        StoreRows<1, NT, S>(d, column, done[0], before);
-        if (MT > 1) {
-          StoreSums<2, NT>(sums);
-          StoreRows<0, NT, S>(d, column, done[MT - 1], before + kOne);
-          StoreSums<3, NT>(sums);
-          StoreRows<1, NT, S>(d, column, done[MT - 1], before + kOne);
-        }
-      }
-      done = tiles + i;
-      done_c = c;
-    }
-  }
-  if (done == nullptr) return;
-  const Column<NT> column(d.epilogue, done_c, end - done_c);
-  for (int j = 0; j < MT; ++j) {
-    StoreRows<0, NT, S>(d, column, done[j], buffers[turn ^ 1] + j * kOne);
-    StoreRows<1, NT, S>(d, column, done[j], buffers[turn ^ 1] + j * kOne);
+  if (d.a_signed) {
+    Blocks<MT, NT, S, true>(d, steps).Run(tiles, count, begin, end);
+  } else {
+    Blocks<MT, NT, S, false>(d, steps).Run(tiles, count, begin, end);
   }
 }
 
