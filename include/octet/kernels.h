@@ -168,7 +168,8 @@ class Conv {
   Conv(Conv&&) noexcept;
   Conv& operator=(Conv&&) noexcept;
 
-  // x (N,H,W,C) codes; y (N,OH,OW,OC); residual like y, or null.
+  // x (N,H,W,C) codes; y (N,OH,OW,OC), which neither of the others overlaps; residual like y, or
+  // null.
   void Run(int64_t batch, int64_t height, int64_t width, const void* x, void* y,
            const void* residual = nullptr) const;
   // Where grid_at_run is set, instead of Run().

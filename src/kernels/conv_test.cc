@@ -258,6 +258,43 @@ TEST(Conv, RowsOfTheImageAroundTheTile) {
   check.Run(MakeCase(Problem(1, 64, 40, 1, 1, 0), 2, 33, 40, OutputType::kInt8, &check));
 }
 
+// Wide images with padding, which tiles read in place but for the edges: every side without padding
+// once, filters wholly in the padding, columns of edge pixels around the tile, residuals.
+TEST(Conv, WideImagesReadInPlace) {
+  ConvCheck check(10);
+  const auto run = [&](ConvProblem p, int64_t h, int64_t w) {
+    check.Run(MakeCase(p, 2, h, w, OutputType::kUint8, &check));
+    Case c = MakeCase(p, 1, h, w, OutputType::kInt8, &check);
+    c.problem.epilogue.residual.present = true;
+    c.problem.epilogue.residual.ratio = 0.4F;
+    check.Run(c);
+    check.Run(MakeCase(p, 1, h, w, OutputType::kFloat32, &check));
+  };
+  for (const int64_t h : {1, 2, 3, 4, 19, 36}) {
+    for (const int64_t w : {24, 30, 33}) run(Problem(1, 64, 40, 3, 1, 1), h, w);
+    if (HasFatalFailure()) return;
+  }
+  for (const int side : {0, 1, 2, 3}) {  // pads top, left, bottom, right
+    ConvProblem p = Problem(1, 64, 17, 3, 1, 0);
+    p.pad_top = side == 0 ? 0 : 4;
+    p.pad_bottom = side == 1 ? 0 : 3;
+    p.pad_left = side == 2 ? 0 : side == 3 ? 2 : 1;
+    p.pad_right = 2 - p.pad_left;
+    run(p, 7, 26);
+    p.dilation_h = 2;
+    run(p, 7, 26);
+    p.dilation_w = 2;
+    p.pad_left *= 2, p.pad_right *= 2;
+    run(p, 7, 50);
+    if (HasFatalFailure()) return;
+  }
+  ConvProblem row = Problem(1, 64, 33, 1, 1, 0);
+  row.kernel_w = 3;
+  row.pad_left = row.pad_right = 1;
+  run(row, 5, 24);
+  run(Problem(1, 64, 33, 5, 1, 2), 20, 49);
+}
+
 // Few channels and stride 2: two input rows side by side, odd numbers of filter rows, padding of
 // either parity, rows beyond the image.
 TEST(Conv, TwoFilterRowsAsOnePiece) {

@@ -28,6 +28,8 @@ constexpr int64_t kSlack = 128;
 constexpr int64_t kTileRows = 16;
 // A tile kernel computes 16 rows whatever it is given: below this a vector kernel is faster.
 constexpr int64_t kFewRows = 4;
+// Columns of an image for each of padding from which tiles read it in place.
+constexpr int64_t kWidthReadThrough = 12;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -80,17 +82,21 @@ struct Convolution::Space {
   [[nodiscard]] int64_t units() const { return by_pixel ? out_width : images.batch * out_height; }
 };
 
-// Output rows [row, row + rows) of an image, columns [column, column + columns).
+// Output rows [row, row + rows) of an image, columns [column, column + columns). `through`: from
+// `column` of the first row to column + columns of the last, and all between: one run.
 struct Convolution::Block {
   int64_t image, row, rows, column, columns;
+  bool through = false;
+  // A run is down the column.
+  [[nodiscard]] bool down() const { return columns == 1 && rows > 1; }
 };
 
 // A in place.
 void Convolution::Address(const Space& space, const Block& block, DenseArgs* args) const {
   const ConvProblem& p = problem_;
   const Images& im = space.images;
-  const int64_t first =
-      (block.image * im.height + block.row * p.stride_h) * im.width + block.column * p.stride_w;
+  const int64_t first = (block.image * im.height + block.row * p.stride_h - p.pad_top) * im.width +
+                        block.column * p.stride_w - p.pad_left;
   args->a = im.x + first * im.x_stride;
   args->end = im.x + (im.batch * im.height * im.width - 1) * im.x_stride + p.in_channels;
   args->lda = p.stride_w * im.x_stride;
@@ -135,7 +141,8 @@ void Convolution::Stage(const Space& space, const Block& block, DenseArgs* args)
   const int64_t slots = CeilDiv((block.rows - 1) * p.stride_h + reach + 1, p.stride_h);
   const StagedRow r = RowToStage(im, block);
   const int64_t row_bytes = r.columns * c;
-  const int64_t bytes = p.stride_h * slots * row_bytes + kSlack + 15 * p.stride_w * c;
+  const int64_t bytes =
+      p.stride_h * slots * row_bytes + kSlack + 15 * (block.down() ? row_bytes : p.stride_w * c);
   uint8_t* staged = StagingBuffer(bytes);
 
   const KernelInfo& flip_rows = Select(Op::FlipRows);
@@ -189,7 +196,8 @@ void Convolution::StageFolded(const Space& space, const Block& block, DenseArgs*
   const int64_t c = p.in_channels, slots = block.rows - 1 + taps_;
   const StagedRow r = RowToStage(im, block);
   const int64_t row_bytes = r.columns * 2 * c;
-  const int64_t bytes = slots * row_bytes + kSlack + 15 * p.stride_w * 2 * c;
+  const int64_t bytes =
+      slots * row_bytes + kSlack + 15 * (block.down() ? row_bytes : p.stride_w * 2 * c);
   const int64_t outside_bytes = im.width * c;
   uint8_t* staged = StagingBuffer(bytes + outside_bytes);
   uint8_t* outside = staged + bytes;  // a row of padding, as it would stand in the image
@@ -244,26 +252,113 @@ void Convolution::QuantizeRows(const Space& space, const Block& block, DenseArgs
   args->tap_offset = &kNoOffset;
 }
 
-// Units [begin, end), channels [n0, n1) of every group.
-void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0,
-                                int64_t n1) const {
+// Channels [n0, n1) of every group.
+void Convolution::RunBlock(const Space& space, const Block& block, int64_t n0, int64_t n1) const {
   const ConvProblem& p = problem_;
   const Images& im = space.images;
   const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
-  const int64_t unit_bytes =
-      space.by_pixel ? p.stride_w * p.in_channels : p.stride_h * im.width * p.in_channels;
-  const bool weights_fit = group_bytes_ * p.groups <= kWeightBlockBytes;
-  const int64_t most = std::max<int64_t>(
-      space.by_pixel ? 48 : 1, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / unit_bytes);
   const int64_t weight_row = taps_ * CeilDiv(kc_, 64) * 64;
   const int64_t n_block = std::max(kPanel, kWeightBlockBytes / weight_row / kPanel * kPanel);
   // Rows of a filter may lie in the next image's place: pitch must be whole pixels of A.
   const bool staged = staged_ || (merged_ && im.x_stride != p.in_channels) ||
                       (space.out_height > 1 && p.stride_h * im.width % p.stride_w != 0);
+  // Kernels read whole vectors, and copy what they may not read only where it is one piece.
+  const bool loose = taps_ > 1 && (kc_ % 64 != 0 || block.rows * block.columns < 16);
 
-  const int64_t scratch_bytes = 32 * (CeilDiv(kc_, 64) * 64 + 64);
-  uint8_t* scratch = ScratchBuffer(scratch_bytes);
+  DenseArgs args{};
+  args.scratch_bytes = 32 * (CeilDiv(kc_, 64) * 64 + 64);
+  args.scratch = ScratchBuffer(args.scratch_bytes);
+  if (im.x_float != nullptr) {
+    QuantizeRows(space, block, &args);
+  } else if (block.through) {
+    Address(space, block, &args);
+  } else if (folded_) {
+    StageFolded(space, block, &args);
+  } else if (staged || loose) {
+    Stage(space, block, &args);
+  } else {
+    Address(space, block, &args);
+  }
+  args.m = block.rows * block.columns;
+  args.run = block.columns;
+  args.y_stride = im.y_stride;
+  args.r_stride = im.r_stride;
+  if (block.through) {
+    args.run = args.pitch = args.m = (block.rows - 1) * space.out_width + block.columns;
+  } else if (block.down()) {
+    args.lda *= args.pitch;
+    args.run = args.pitch = args.m;
+    args.y_stride *= space.out_width;
+    args.r_stride *= space.out_width;
+  } else if (args.run == args.pitch || block.rows == 1) {
+    args.run = args.pitch = args.m;
+  }
+  args.taps = taps_;
+  args.kc = kc_;
+  const int64_t pixel =
+      (block.image * space.out_height + block.row) * space.out_width + block.column;
+  const uint8_t* a = args.a;
+  const float* row_scale = args.epilogue.row_scale;
+  for (int64_t g = 0; g < p.groups; ++g) {
+    args.epilogue = FromChannel(OfRun(epilogue_->args(), im), g * group_out);
+    args.epilogue.row_scale = row_scale;
+    args.a = a + g * group_in;
+    args.weight = weights_.data() + g * group_bytes_;
+    args.y = im.y + pixel * im.y_stride + g * group_out * OutputBytes(args.epilogue);
+    args.r = im.r == nullptr ? nullptr : im.r + pixel * im.r_stride + g * group_out;
+    for (int64_t n = n0; n < n1; n += n_block) {
+      args.n_begin = n;
+      args.n_end = std::min(n1, n + n_block);
+      Call(args.m < kFewRows ? *few_rows_kernel_ : *kernel_, args);
+    }
+  }
+}
 
+// Tiles walk sixteen pixels at a time wherever they lie, the padding between two rows of a staged
+// image included. Instead: all pixels from the first whose filter is inside the image to the last,
+// in place, as one run; then the columns at both edges again, whose pixels the run made of the
+// wrong neighbours.
+bool Convolution::MayReadThrough(const Space& space) const {
+  const ConvProblem& p = problem_;
+  const Images& im = space.images;
+  return kernel_->isa == Isa::kAmxInt8 && !space.by_pixel && p.groups == 1 &&
+         p.x_type == CodeType::kUint8 && p.stride_h == 1 && p.stride_w == 1 && kc_ % 64 == 0 &&
+         im.x_float == nullptr && im.x_stride == p.in_channels && p.pad_left + p.pad_right > 0 &&
+         space.out_width == im.width && im.width >= kWidthReadThrough * (p.pad_left + p.pad_right);
+}
+
+void Convolution::RunThrough(const Space& space, const Block& rows, int64_t n0, int64_t n1) const {
+  const ConvProblem& p = problem_;
+  const int64_t last = rows.row + rows.rows;
+  const int64_t begin = std::clamp(p.pad_top, rows.row, last);
+  const int64_t end = std::clamp(space.out_height - p.pad_bottom, begin, last);
+  Block block = rows;
+  const auto run = [&](int64_t row, int64_t after, int64_t column, int64_t columns, bool through) {
+    if (row == after) return;
+    block.row = row;
+    block.rows = after - row;
+    block.column = column;
+    block.columns = columns;
+    block.through = through;
+    RunBlock(space, block, n0, n1);
+  };
+  run(rows.row, begin, 0, space.out_width, false);
+  run(begin, end, p.pad_left, space.out_width - p.pad_left - p.pad_right, true);
+  for (int64_t i = 0; i < p.pad_left; ++i) run(begin, end, i, 1, false);
+  for (int64_t i = 1; i <= p.pad_right; ++i) run(begin, end, space.out_width - i, 1, false);
+  run(end, last, 0, space.out_width, false);
+}
+
+// Units [begin, end), channels [n0, n1) of every group.
+void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0,
+                                int64_t n1) const {
+  const ConvProblem& p = problem_;
+  const int64_t unit_bytes =
+      space.by_pixel ? p.stride_w * p.in_channels : p.stride_h * space.images.width * p.in_channels;
+  const bool weights_fit = group_bytes_ * p.groups <= kWeightBlockBytes;
+  const int64_t most = std::max<int64_t>(
+      space.by_pixel ? 48 : 1, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / unit_bytes);
+  const bool through = MayReadThrough(space);
   while (begin < end) {
     // Blocks of even size, none across two images.
     int64_t last = end;
@@ -272,7 +367,8 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
       block.image = begin / space.out_height;
       last = std::min(end, (block.image + 1) * space.out_height);
     }
-    const int64_t units = CeilDiv(last - begin, CeilDiv(last - begin, most));
+    const int64_t units =
+        through ? last - begin : CeilDiv(last - begin, CeilDiv(last - begin, most));
     if (space.by_pixel) {
       block.column = begin;
       block.columns = units;
@@ -282,44 +378,10 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
       block.columns = space.out_width;
     }
     begin += units;
-
-    DenseArgs args{};
-    // Kernels read whole vectors, and copy what they may not read only where it is one piece.
-    const bool loose = taps_ > 1 && (kc_ % 64 != 0 || block.rows * block.columns < 16);
-    if (im.x_float != nullptr) {
-      QuantizeRows(space, block, &args);
-    } else if (folded_) {
-      StageFolded(space, block, &args);
-    } else if (staged || loose) {
-      Stage(space, block, &args);
+    if (through) {
+      RunThrough(space, block, n0, n1);
     } else {
-      Address(space, block, &args);
-    }
-    args.m = block.rows * block.columns;
-    args.run = block.columns;
-    if (args.run == args.pitch || block.rows == 1) args.run = args.pitch = args.m;
-    args.taps = taps_;
-    args.kc = kc_;
-    args.scratch = scratch;
-    args.scratch_bytes = scratch_bytes;
-    const int64_t pixel =
-        (block.image * space.out_height + block.row) * space.out_width + block.column;
-    const uint8_t* a = args.a;
-    for (int64_t g = 0; g < p.groups; ++g) {
-      const float* row_scale = args.epilogue.row_scale;
-      args.epilogue = FromChannel(OfRun(epilogue_->args(), im), g * group_out);
-      args.epilogue.row_scale = row_scale;
-      args.a = a + g * group_in;
-      args.weight = weights_.data() + g * group_bytes_;
-      args.y = im.y + pixel * im.y_stride + g * group_out * OutputBytes(args.epilogue);
-      args.y_stride = im.y_stride;
-      args.r = im.r == nullptr ? nullptr : im.r + pixel * im.r_stride + g * group_out;
-      args.r_stride = im.r_stride;
-      for (int64_t n = n0; n < n1; n += n_block) {
-        args.n_begin = n;
-        args.n_end = std::min(n1, n + n_block);
-        Call(args.m < kFewRows ? *few_rows_kernel_ : *kernel_, args);
-      }
+      RunBlock(space, block, n0, n1);
     }
   }
 }

@@ -25,6 +25,7 @@ constexpr int64_t kStep = 64;  // bytes of K
 constexpr int kRows = 16;      // rows of a tile
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kMaxTiles = 64;  // row tiles prepared at once
+constexpr int64_t kFewSteps = 4;   // of K: below this, the epilogue of a block is longer than they
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1;
@@ -313,8 +314,9 @@ struct PackedColumn {
 template <int MT, int NT, Store S, bool Signed>
 class Blocks {
  public:
-  Blocks(const DenseArgs& d, const Steps& steps) : d_(d), steps_(steps) {
-    const int64_t places = steps.taps * steps.steps_per_tap + 1;
+  Blocks(const DenseArgs& d, const Steps& steps)
+      : d_(d), steps_(steps), buffers_(steps.taps * steps.steps_per_tap < kFewSteps ? 2 : 1) {
+    const int64_t places = steps.taps * steps.steps_per_tap + buffers_ - 1;
     pieces_ = static_cast<int>((Before::kPieces + places - 1) / places);
   }
 
@@ -342,7 +344,7 @@ class Blocks {
       if (!any_left) break;
       block = next;
     }
-    Of(done_, turn_ ^ 1).Do(Before::kPieces);
+    Of(done_).Do(Before::kPieces);
   }
 
  private:
@@ -360,8 +362,8 @@ class Blocks {
     return {tiles, c, column.w, column.step,
             d_.epilogue.bias == nullptr ? nullptr : d_.epilogue.bias + c};
   }
-  [[nodiscard]] Before Of(const Block& block, int buffer) const {
-    return Before(d_, block.tiles, sums_[buffer], block.c, end_ - block.c);
+  [[nodiscard]] Before Of(const Block& done) const {
+    return Before(d_, done.tiles, sums_[last_], done.c, end_ - done.c);
   }
 
   [[gnu::always_inline]] void LoadFirst(const Block& block) const {
@@ -398,7 +400,7 @@ class Blocks {
   // The sums of `block`, whose first tiles are loaded, into a buffer; first tiles and sums of
   // `next`.
   void One(const Block& block, const Block& next) {
-    Before before = Of(done_, turn_ ^ 1);
+    Before before = Of(done_);
     Product<0, Signed>();
     if (NT > 1) Product<1, Signed>();
     if (MT > 1) Product<2, Signed>();
@@ -418,14 +420,14 @@ class Blocks {
       }
     }
     LoadFirst(next);
-    int32_t* sums = sums_[turn_];
+    last_ = buffers_ - 1 - last_;
+    int32_t* sums = sums_[last_];
     Change<0>(sums, next.bias, &before);
     if (NT > 1) Change<1>(sums, next.bias, &before);
     if (MT > 1) Change<2>(sums, next.bias, &before);
     if (MT > 1 && NT > 1) Change<3>(sums, next.bias, &before);
     before.Do(Before::kPieces);
     done_ = block;
-    turn_ ^= 1;
   }
 
   template <int C>
@@ -439,8 +441,11 @@ class Blocks {
   const DenseArgs& d_;
   const Steps& steps_;
   int64_t end_ = 0;
-  int pieces_ = 0, turn_ = 0;
-  Block done_;  // the block before, its sums in buffer turn_ ^ 1
+  // One buffer where the epilogue ends before the next tile store: what it reads stays in L1.
+  const int buffers_;
+  int pieces_ = 0;
+  int last_ = 0;  // the buffer that holds the sums of done_, the block before
+  Block done_;
   alignas(64) int32_t sums_[2][MT * kRows * NT * 16];
 };
 
