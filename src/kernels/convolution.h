@@ -4,9 +4,10 @@
 //   Dense      implicit GEMM, block by block of output rows. A block's input is read in place
 //              where the image needs no padding, else from a copy of its rows with the padding
 //              written out (and the sign bit of int8 flipped), ordered so that output pixels are
-//              a constant stride apart. Of wide images tiles copy the edges only. A filter row is one piece of kernel_w * C bytes. Of few
-//              channels and stride 2, two input rows are copied as one of pixels twice as wide, so
-//              that two filter rows are one piece: tiles of 64 bytes of K are fuller.
+//              a constant stride apart. Of wide images tiles copy the edges only. A filter row is
+//              one piece of kernel_w * C bytes. Of few channels and stride 2, two input rows are
+//              copied as one of pixels twice as wide, so that two filter rows are one piece:
+//              tiles of 64 bytes of K are fuller.
 //   Depthwise  one input channel per output channel
 //   Reference  where a sum could leave int32
 #pragma once
