@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <filesystem>
 
 #include "command.h"
@@ -13,8 +14,11 @@ namespace {
 
 std::pair<int, int> ParseShard(const std::string& text) {
   int shard = 0, shards = 0;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%d/%d%c", &shard, &shards, &rest) != 2)
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, shard);
+  const bool has_slash = first.ec == std::errc() && first.ptr != end && *first.ptr == '/';
+  const auto second = has_slash ? std::from_chars(first.ptr + 1, end, shards) : first;
+  if (!has_slash || second.ec != std::errc() || second.ptr != end)
     throw Error(ErrorCode::kInvalidArgument, "--shard " + text + ": expected I/N, such as 2/4");
   return {shard, shards};
 }

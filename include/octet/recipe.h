@@ -67,10 +67,14 @@ struct Recipe {
   // From YAML text. An unknown key, a value outside its choices or a wrong type is an error naming
   // key, what was got, what was expected, and the line. `origin` goes into messages.
   [[nodiscard]] static Recipe Parse(const std::string& yaml, const std::string& origin = "recipe");
-  // A preset's name, or the path of a YAML file.
+  // A preset's name, or the path of a YAML file, beside which its tables of products are.
   [[nodiscard]] static Recipe Load(const std::string& preset_or_path);
   // The whole effective recipe; Parse() of it gives the same recipe.
   [[nodiscard]] std::string ToYaml() const;
+  // The files of its multipliers, "table:FILE,...", each once.
+  [[nodiscard]] std::vector<std::string> TableFiles() const;
+  // The same with those that are relative in `folder`.
+  [[nodiscard]] Recipe WithTablesIn(const std::string& folder) const;
   // Throws kInvalidArgument for combinations that make no sense, with the reason.
   void Check() const;
 };

@@ -64,8 +64,10 @@ int64_t ConstantBytes(const Graph& graph) {
 
 class SweepRun {
  public:
-  SweepRun(const SweepSpec& spec, const SweepOptions& options, SweepDatabase& database)
-      : spec_(spec), options_(options), database_(database) {}
+  // Paths in recipes are relative to `folder`.
+  SweepRun(const SweepSpec& spec, const SweepOptions& options, std::string folder,
+           SweepDatabase& database)
+      : spec_(spec), options_(options), folder_(std::move(folder)), database_(database) {}
 
   SweepSummary Run() {
     const auto start = Clock::now();
@@ -119,8 +121,20 @@ class SweepRun {
         Hash(Cat("octet ", record.version, "\nmodel ", record.model_sha256, "\ncalibration ",
                  record.calibration_sha256, "\nevaluation ", record.evaluation_sha256, "\nmetrics ",
                  metrics, "\nanalyze ", spec_.analyze_samples, "\nbench ", spec_.bench_seconds,
-                 "\nrecipe\n", record.recipe));
+                 "\nrecipe\n", record.recipe, point.refused.empty() ? TablesOf(point) : ""));
     return record;
+  }
+
+  Recipe RecipeOf(const SweepPoint& point) const {
+    return Recipe::Parse(point.recipe, point.Label()).WithTablesIn(folder_);
+  }
+
+  // Hashes of the tables of products that its recipe names.
+  std::string TablesOf(const SweepPoint& point) {
+    std::string text;
+    for (const std::string& file : RecipeOf(point).TableFiles())
+      text += "table " + *tables_.Get(file, [&] { return Hash(ReadFile(file)); }) + "\n";
+    return text;
   }
 
   std::string IdOf(const SweepPoint& point) { return Begin(point).id; }
@@ -228,7 +242,7 @@ class SweepRun {
     const Model& model = *ModelOf(point);
     const auto calibration = DataOf(point, point.calibration);
     const auto evaluation = DataOf(point, point.evaluation);
-    const Recipe recipe = Recipe::Parse(point.recipe, record.label);
+    const Recipe recipe = RecipeOf(point);
 
     auto start = Clock::now();
     RoadOptions road;
@@ -339,7 +353,9 @@ class SweepRun {
 
   const SweepSpec& spec_;
   const SweepOptions& options_;
+  std::string folder_;
   SweepDatabase& database_;
+  Memo<std::string> tables_;  // hashes by path
   Memo<Model> models_;
   Memo<OpenedData> data_;
   Memo<ReferenceOutputs> references_;
@@ -372,11 +388,21 @@ SweepSummary RunSweep(const std::string& yaml_path, const SweepOptions& options)
   };
   const std::string folder = std::filesystem::path(yaml_path).parent_path().string();
   const SweepSpec spec = ParseSweep(ReadFile(yaml_path), folder, yaml_path, read_recipe);
-  SweepDatabase database(options.database, options.resume ? SweepDatabase::Open::kEither
-                                                          : SweepDatabase::Open::kCreate);
-  database.SetMeta("name", spec.name);
-  database.SetMeta("sweep", spec.text);
-  return SweepRun(spec, options, database).Run();
+  const bool is_new = !std::filesystem::exists(options.database);
+  auto database = std::make_unique<SweepDatabase>(
+      options.database,
+      options.resume ? SweepDatabase::Open::kEither : SweepDatabase::Open::kCreate);
+  try {
+    database->SetMeta("name", spec.name);
+    database->SetMeta("sweep", spec.text);
+    return SweepRun(spec, options, folder, *database).Run();
+  } catch (...) {
+    const bool is_empty = database->IsEmpty();
+    database.reset();
+    std::error_code ignored;
+    if (is_new && is_empty) std::filesystem::remove(options.database, ignored);
+    throw;
+  }
 }
 
 void MergeSweeps(const std::vector<std::string>& inputs, const std::string& output) {

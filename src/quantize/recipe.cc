@@ -418,7 +418,36 @@ Recipe Recipe::Load(const std::string& preset_or_path) {
     return Preset(preset_or_path);
   if (!std::filesystem::exists(preset_or_path))
     return Preset(preset_or_path);  // throws, naming the presets
-  return Parse(ReadFile(preset_or_path), preset_or_path);
+  return Parse(ReadFile(preset_or_path), preset_or_path)
+      .WithTablesIn(std::filesystem::path(preset_or_path).parent_path().string());
+}
+
+std::vector<std::string> Recipe::TableFiles() const {
+  std::vector<std::string> files;
+  const auto add = [&](const std::string& text) {
+    const Multiplier m = Multiplier::Parse(text);
+    if (m.kind == MultiplierKind::kTable &&
+        std::find(files.begin(), files.end(), m.file) == files.end())
+      files.push_back(m.file);
+  };
+  add(multiplier);
+  for (const LayerRule& rule : layers)
+    if (rule.multiplier) add(*rule.multiplier);
+  return files;
+}
+
+Recipe Recipe::WithTablesIn(const std::string& folder) const {
+  const auto move = [&](std::string* text) {
+    Multiplier m = Multiplier::Parse(*text);
+    if (m.kind != MultiplierKind::kTable) return;
+    m.file = (std::filesystem::path(folder) / m.file).string();
+    *text = m.Name();
+  };
+  Recipe moved = *this;
+  move(&moved.multiplier);
+  for (LayerRule& rule : moved.layers)
+    if (rule.multiplier) move(&*rule.multiplier);
+  return moved;
 }
 
 std::string Recipe::ToYaml() const {

@@ -1,6 +1,7 @@
 #include "sweep/database.h"
 
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -87,6 +88,16 @@ std::string NameOf(PointStatus status) {
   Fail(ErrorCode::kInternal, "a status of a point that has no name");
 }
 
+namespace {
+
+// Of what SQLite said last.
+ErrorCode CodeOf(sqlite3* db) {
+  const int rc = sqlite3_errcode(db);
+  return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB ? ErrorCode::kBadFile : ErrorCode::kIo;
+}
+
+}  // namespace
+
 struct SweepDatabase::Handle {
   sqlite3* db = nullptr;
   ~Handle() { sqlite3_close_v2(db); }
@@ -158,13 +169,36 @@ class SweepDatabase::Statement {
 
  private:
   [[noreturn]] void Throw(const std::string& what) const {
-    Fail(ErrorCode::kIo, "database '", owner_.path_, "': ", sqlite3_errmsg(owner_.db_->db), " (",
-         what, ")");
+    Fail(CodeOf(owner_.db_->db), "database '", owner_.path_, "': ", sqlite3_errmsg(owner_.db_->db),
+         " (", what, ")");
   }
   const SweepDatabase& owner_;
   sqlite3_stmt* statement_ = nullptr;
   int bound_ = 0, column_ = 0;
 };
+
+namespace {
+
+// Where nothing may be written, SQLite cannot keep the files beside a write-ahead log. A database
+// that was closed has none, and nobody changes it: it is read as it lies there.
+bool IsReadOnly(const std::string& path) {
+  const auto folder = std::filesystem::absolute(path).parent_path();
+  return access(path.c_str(), W_OK) != 0 || access(folder.c_str(), W_OK) != 0;
+}
+
+std::string ImmutableUri(const std::string& path) {
+  std::string uri = "file:";
+  for (const char c : std::filesystem::absolute(path).string()) {
+    if (c == '%' || c == '?' || c == '#') {
+      uri += c == '%' ? "%25" : c == '?' ? "%3f" : "%23";
+    } else {
+      uri += c;
+    }
+  }
+  return uri + "?immutable=1";
+}
+
+}  // namespace
 
 SweepDatabase::SweepDatabase(const std::string& path, Open how)
     : path_(path), db_(std::make_unique<Handle>()) {
@@ -183,13 +217,22 @@ SweepDatabase::SweepDatabase(const std::string& path, Open how)
     if (error)
       Fail(ErrorCode::kIo, "cannot make the folder '", folder.string(), "': ", error.message());
   }
-  const int flags = SQLITE_OPEN_READWRITE | (exists ? 0 : SQLITE_OPEN_CREATE);
-  if (sqlite3_open_v2(path.c_str(), &db_->db, flags, nullptr) != SQLITE_OK)
+  const bool only_read = how == Open::kExisting && IsReadOnly(path);
+  if (only_read && std::filesystem::exists(path + "-wal"))
+    Fail(ErrorCode::kIo, "database '", path,
+         "': the newest points are in its write-ahead log, which cannot be joined where nothing "
+         "may be written; copy both files");
+  const int flags = only_read ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI
+                              : SQLITE_OPEN_READWRITE | (exists ? 0 : SQLITE_OPEN_CREATE);
+  const std::string name = only_read ? ImmutableUri(path) : path;
+  if (sqlite3_open_v2(name.c_str(), &db_->db, flags, nullptr) != SQLITE_OK)
     Fail(ErrorCode::kIo, "cannot open '", path, "': ", sqlite3_errmsg(db_->db));
   sqlite3_busy_timeout(db_->db, 60000);
-  Execute("PRAGMA journal_mode = WAL");
-  Execute("PRAGMA synchronous = NORMAL");
-  Execute("PRAGMA foreign_keys = ON");
+  if (!only_read) {
+    Execute("PRAGMA journal_mode = WAL");
+    Execute("PRAGMA synchronous = NORMAL");
+    Execute("PRAGMA foreign_keys = ON");
+  }
   int64_t application = 0, schema = 0;
   {
     Statement a(*this, "PRAGMA application_id");
@@ -214,9 +257,10 @@ SweepDatabase::~SweepDatabase() = default;
 void SweepDatabase::Execute(const char* sql) const {
   char* message = nullptr;
   if (sqlite3_exec(db_->db, sql, nullptr, nullptr, &message) == SQLITE_OK) return;
+  const ErrorCode code = CodeOf(db_->db);
   const std::string text = message == nullptr ? "unknown" : message;
   sqlite3_free(message);
-  Fail(ErrorCode::kIo, "database '", path_, "': ", text);
+  Fail(code, "database '", path_, "': ", text);
 }
 
 void SweepDatabase::CreateTables() const {
@@ -307,6 +351,16 @@ std::optional<PointStatus> SweepDatabase::StatusOf(const std::string& id) const 
     if (NameOf(status) == name) return status;
   }
   Fail(ErrorCode::kBadFile, "'", path_, "': a point has the status '", name, "'");
+}
+
+bool SweepDatabase::IsEmpty() const noexcept {
+  try {
+    const std::lock_guard lock(mutex_);
+    Statement s(*this, "SELECT 1 FROM points LIMIT 1");
+    return !s.Step();
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 std::vector<PointRecord> SweepDatabase::Points() const {

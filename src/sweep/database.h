@@ -29,6 +29,9 @@ class SweepDatabase {
   void Put(const PointRecord& record, const std::vector<const ViewSet*>& views = {});
   [[nodiscard]] std::optional<PointStatus> StatusOf(const std::string& id) const;
 
+  // No point and no float model; false where that cannot be read.
+  [[nodiscard]] bool IsEmpty() const noexcept;
+
   // By ordinal; float models first. Without layers, ranges, smoothing: those are read by id.
   [[nodiscard]] std::vector<PointRecord> Points() const;
   [[nodiscard]] std::vector<AnalyzeResult::Layer> Layers(const std::string& id) const;

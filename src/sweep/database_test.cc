@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -143,6 +144,12 @@ TEST(SweepDatabase, RefusesOtherFiles) {
   ExpectError(
       ErrorCode::kInvalidArgument, [&] { const SweepDatabase db(folder / "s.db", Open::kCreate); },
       "--resume");
+  std::string bytes = ReadFile(folder / "s.db");
+  std::fill(bytes.begin() + 100, bytes.begin() + 600, '\xff');
+  folder.Write("broken.db", bytes);
+  ExpectError(
+      ErrorCode::kBadFile, [&] { const SweepDatabase db(folder / "broken.db", Open::kExisting); },
+      "broken.db", "malformed");
   // What a kill leaves that came before the first transaction.
   folder.Write("empty.db", "");
   const SweepDatabase db(folder / "empty.db", Open::kEither);

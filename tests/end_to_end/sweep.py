@@ -9,6 +9,7 @@ import subprocess
 import time
 import unittest
 
+import numpy as np
 from demo_model import DATA, MODEL, fresh_folder
 from octet_program import BAD_FILE, CHECK_FAILED, PROGRAM, ROOT, USAGE, run, succeed
 
@@ -200,6 +201,63 @@ class Sweep(unittest.TestCase):
         self.assertEqual(retried["summary"]["failed"], 1)
         only, path = write("sweep_all_failed", "base: naive\ngrid: {layers.nowhere.skip: [true]}\n")
         self.assertEqual(run("sweep", path, "-o", only).code, CHECK_FAILED)
+
+    def test_nothing_is_left_of_a_sweep_that_cannot_begin(self):
+        for old, new, word in (
+            (str(MODEL), "nowhere.onnx", "nowhere.onnx"),
+            ("skip: 64", "skip: 6400", "6400"),
+            ("[top1, kl]", "[top7]", "top7"),
+        ):
+            folder, path = write("sweep_cannot", "base: naive\n")
+            path.write_text(path.read_text().replace(old, new), encoding="utf-8")
+            result = run("sweep", path, "-o", folder / "s.db")
+            self.assertNotEqual(result.code, 0)
+            self.assertIn(word, result.err)
+            self.assertEqual([file.name for file in folder.iterdir()], ["sweep.yaml"])
+
+    def test_tables_of_products(self):
+        """They lie beside the sweep's file; what they hold is part of what a point is."""
+        folder, path = write(
+            "sweep_tables",
+            "base: {preset: naive, target: octet}\n"
+            "grid:\n"
+            "  activation_format + weight_format: [int8]\n"
+            "  multiplier: [exact, 'table:mul.npy']\n",
+        )
+        missing = run("sweep", path, "-o", folder / "s.db")
+        self.assertNotEqual(missing.code, 0)
+        self.assertIn("mul.npy", missing.err)
+        self.assertFalse((folder / "s.db").exists(), "before anything runs")
+        codes = np.arange(256).astype(np.uint8).astype(np.int8).astype(int)
+        figures, done = [], []
+        for step in (1, 1, 64):
+            np.save(folder / "mul.npy", np.outer(codes, codes) // step * step)
+            told = succeed("sweep", path, "-o", folder / "s.db", "--resume", "--json").json
+            done.append(told["summary"]["done"])
+            of_table = [p for p in told["points"] if "table" in p["label"]]
+            figures.append({p["metrics"]["kl"]["value"] for p in of_table})
+        self.assertEqual(done, [2, 0, 1], "computed again with the table, and only then")
+        self.assertEqual(len(figures[-1]), 2)
+        self.assertGreater(max(figures[-1]), max(figures[0]))
+
+    def test_report_where_nothing_may_be_written(self):
+        """A read-only file system, in a mount namespace of its own."""
+        folder, path = write("sweep_read_only", "base: naive\n")
+        place = folder / "read?only#%41"
+        succeed("sweep", path, "-o", place)
+        script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" || exit 90; exec "$@"'
+        shell = "unshare --user --map-root-user --mount sh -c".split() + [script, str(place)]
+        if subprocess.run([*shell, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("no mount namespaces here")
+        for command in (
+            ("report", place, "-o", folder / "r.html"),
+            ("sweep", "--merge", place / "sweep.db", "-o", folder / "merged.db"),
+        ):
+            done = subprocess.run(
+                [*shell, PROGRAM, *command], capture_output=True, text=True, check=False
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(rows_of(folder / "merged.db"), rows_of(place / "sweep.db"))
 
     def test_latency(self):
         folder, path = write("sweep_bench", "bench: 0.05\nbase: naive\ngrid: {estimator: [mse]}\n")
