@@ -26,6 +26,9 @@ class Check {
   std::string what_;
 };
 
+// Results of a format of 6 span 2^62 of its steps, the products before rounding twice the octaves.
+constexpr int kMostExponentBits = 5;
+
 // The keys that make both operands `format`.
 std::string Both(const std::string& format) {
   return Cat("activation_format and weight_format ", format);
@@ -77,10 +80,17 @@ void CheckFloats(const Check& check, const Multiplier& m, const FloatFormat& x,
   if (x.exponent_bits == 0)
     check.Refuse(Cat(bits, " has no exponents, its codes are integers: write int8, and table:..."));
   CheckNamedFormat(check, m, x);
-  if (m.kind == MultiplierKind::kQamaa) return;
-  if (x.mantissa_bits == 0)
+  const bool adds = m.kind != MultiplierKind::kQamaa;
+  if (adds && x.mantissa_bits == 0)
     check.Refuse("without mantissas, adding exponents is exact: write multiplier exact");
-  if (x.bias_rule != BiasRule::kInteger || w.bias_rule != BiasRule::kInteger)
+  if (x.exponent_bits > kMostExponentBits)
+    check.Refuse(Cat("sums of its products, which are integers, would take more than 62 bits: ",
+                     "write a format of at most ", kMostExponentBits, " exponent bits"));
+  if (!adds) return;
+  const auto is_integer = [](const FloatFormat& f) {
+    return f.bias_rule == BiasRule::kInteger || f.bias_rule == BiasRule::kStandard;
+  };
+  if (!is_integer(x) || !is_integer(w))
     check.Refuse(Cat("it adds exponents, so biases must be integers: write ", bits, ":bias=int"));
   if (m.kind != MultiplierKind::kV9 || m.quant) return;
   // Unrounded products are as wide as the formats make them, whatever the biases.

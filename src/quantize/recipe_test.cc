@@ -212,6 +212,9 @@ TEST(Recipe, RefusesMultipliersOfOtherFormats) {
   ExpectWrong(both("e5m0:bias=int", "hw"), {"adding exponents is exact", "write multiplier exact"});
   ExpectWrong(both("e0m7", "qamaa"), {"e0m7 has no exponents", "write int8"});
   ExpectWrong(both("e5m2:bias=int", "v9:quant=off"), {"2^62", "write quant=on"});
+  ExpectWrong(both("e6m1:bias=int", "hw"), {"more than 62 bits", "at most 5 exponent bits"});
+  ExpectWrong(both("e6m0", "qamaa"), {"at most 5 exponent bits"});
+  ExpectWrong(both("e3m4:bias=int-round", "v9"), {"biases must be integers"});
   ExpectWrong(both("e3m4", "v9"), {"biases must be integers: write e3m4:bias=int"});
 }
 
@@ -222,6 +225,9 @@ TEST(Recipe, TakesMultipliersOfTheLayersFormats) {
     EXPECT_EQ(Recipe::Parse(std::string(kE3m4) + "multiplier: '" + multiplier + "'\n").multiplier,
               multiplier);
   EXPECT_NO_THROW((void)Recipe::Parse("target: octet\nmultiplier: 'table:t.npy,x=uint8'\n"));
+  EXPECT_NO_THROW(
+      (void)Recipe::Parse("target: octet\nactivation_format: 'e3m4:bias=standard'\n"
+                          "weight_format: 'e3m4:bias=int'\nmultiplier: hw\n"));
   // One rule has the formats, another the multiplier: which layers have both, a model tells.
   EXPECT_NO_THROW(
       (void)Recipe::Parse("target: octet\nlayers:\n"
@@ -245,6 +251,15 @@ TEST(Recipe, LoadsAPresetOrAFile) {
       ErrorCode::kInvalidArgument, [&] { (void)Recipe::Load(file.string()); }, file.string() + ":2",
       "alpha");
   EXPECT_EQ(Recipe::Load(folder.Write("s.yaml", "name: from file\n").string()).name, "from file");
+  const std::string tables =
+      "{target: octet, activation_format: int8, multiplier: 'table:a.npy', layers: ["
+      "{match: b, multiplier: 'table:sub/b.csv,x=int8,unit=2'}, {match: c, multiplier: exact}, "
+      "{match: d, multiplier: 'table:/d.npy'}]}";
+  EXPECT_EQ(Recipe::Load(folder.Write("t.yaml", tables).string()).TableFiles(),
+            (std::vector<std::string>{(folder.path() / "a.npy").string(),
+                                      (folder.path() / "sub/b.csv").string(), "/d.npy"}));
+  EXPECT_EQ(Recipe::Parse(tables).WithTablesIn("f").layers[0].multiplier,
+            "table:f/sub/b.csv,unit=2");
   EXPECT_EQ(Recipe::Load("naive").ToYaml(), Recipe::Preset("naive").ToYaml());
   ExpectError(
       ErrorCode::kInvalidArgument, [&] { (void)Recipe::Load("nowhere.yaml"); }, "nowhere.yaml",
