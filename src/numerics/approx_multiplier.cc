@@ -3,11 +3,11 @@
 #include <charconv>
 #include <cmath>
 #include <functional>
-#include <sstream>
+#include <set>
 #include <vector>
 
 #include "base/error.h"
-#include "numerics/float_format.h"
+#include "numerics/number_format.h"
 
 namespace octet {
 namespace {
@@ -98,10 +98,10 @@ Key UnitKey() {
                    m.table_unit > 0;
           },
           [](const Multiplier& m) {
-            std::ostringstream out;
-            out.precision(17);
-            out << m.table_unit;
-            return out.str();
+            char digits[32];
+            const auto [end, error] = std::to_chars(digits, digits + sizeof digits, m.table_unit);
+            OCTET_INVARIANT(error == std::errc());
+            return std::string(digits, end);
           },
           "a positive number"};
 }
@@ -154,20 +154,44 @@ std::string_view TakeItem(std::string_view* rest) {
   return item;
 }
 
-void SetKey(std::string_view text, std::string_view item, Multiplier* m) {
-  const size_t equals = item.find('=');
-  if (equals == std::string_view::npos && m->kind != MultiplierKind::kTable && m->format.empty() &&
-      item.starts_with('e') && item.find('m') != std::string_view::npos) {
-    try {
-      m->format = FloatFormat::Parse(item).Name();
-    } catch (const Error& e) {
-      Fail(e.code(), "multiplier '", text, "': ", e.what());
-    }
-    return;
+// A number format's name, as far as one can tell before it is parsed.
+bool LooksLikeAFormat(std::string_view item) {
+  for (const std::string_view prefix : {"int", "uint", "float"})
+    if (item.starts_with(prefix)) return true;
+  if (item.starts_with('u')) item.remove_prefix(1);
+  return item.size() > 1 && item[0] == 'e' && item[1] >= '0' && item[1] <= '9';
+}
+
+void SetFormat(std::string_view text, std::string_view item, Multiplier* m) {
+  const auto refuse = [&](const std::string& why) {
+    Fail(ErrorCode::kInvalidArgument, "multiplier '", text, "': ", why);
+  };
+  if (m->kind == MultiplierKind::kTable)
+    refuse(Cat("of which operand is ", item, "? Write x=", item, " or w=", item));
+  if (!m->format.empty()) refuse(Cat("names two formats, ", m->format, " and ", item));
+  try {
+    const NumberFormat format = NumberFormat::Parse(item);
+    if (!format.is_float())
+      refuse(Cat(KindName(m->kind), " multiplies codes of float formats, such as e4m3; of ", item,
+                 " bring a table, table:FILE.npy,x=", item, ",w=", item));
+    if (item.find(':') != std::string_view::npos)
+      refuse(Cat("expected a format without a bias rule: ", item.substr(0, item.find(':'))));
+    m->format = format.Name();
+  } catch (const Error& e) {
+    if (std::string_view(e.what()).starts_with("multiplier")) throw;
+    refuse(e.what());
   }
+}
+
+void SetKey(std::string_view text, std::string_view item, std::set<std::string_view>* given,
+            Multiplier* m) {
+  if (LooksLikeAFormat(item)) return SetFormat(text, item, m);
+  const size_t equals = item.find('=');
   const auto& keys = KeysOf(m->kind);
   for (const Key& key : keys) {
     if (equals == std::string_view::npos || key.name != item.substr(0, equals)) continue;
+    if (!given->insert(key.name).second)
+      Fail(ErrorCode::kInvalidArgument, "multiplier '", text, "': ", key.name, " is given twice");
     if (key.set(*m, item.substr(equals + 1))) return;
     Fail(ErrorCode::kInvalidArgument, "multiplier '", text, "': ", key.name, " is '",
          item.substr(equals + 1), "'; expected ", key.values);
@@ -199,7 +223,8 @@ Multiplier Multiplier::Parse(std::string_view text) {
       Fail(ErrorCode::kInvalidArgument, "multiplier '", text,
            "': no file; expected table:FILE.npy or table:FILE.csv, keys behind it");
   }
-  while (!rest.empty()) SetKey(text, TakeItem(&rest), &m);
+  std::set<std::string_view> given;
+  while (!rest.empty()) SetKey(text, TakeItem(&rest), &given, &m);
   if (m.kind == MultiplierKind::kV9 && !m.quant && m.clip)
     Fail(ErrorCode::kInvalidArgument, "multiplier '", text,
          "': clip=on saturates the roundings that quant=off leaves out; give one of them");

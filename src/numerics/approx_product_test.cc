@@ -303,6 +303,7 @@ TEST(Multiplier, TextRoundTrips) {
         "qamaa:each_add=on", "table:a.npy", "table:dir/a.csv,x=uint8,w=e4m3,unit=0.0625"})
     EXPECT_EQ(Multiplier::Parse(text).Name(), text);
   EXPECT_EQ(Multiplier::Parse("hw:d=none,overflow=saturate").Name(), "hw");
+  EXPECT_EQ(Multiplier::Parse("table:a.npy,unit=0.3").Name(), "table:a.npy,unit=0.3");
   const auto refused = [](const char* text, const char* word) {
     ExpectError(
         ErrorCode::kInvalidArgument, [&] { (void)Multiplier::Parse(text); }, text, word);
@@ -320,8 +321,13 @@ TEST(Multiplier, TextRoundTrips) {
   refused("v9:approx=off,d=3", "no effect");
   refused("exact:d=3", "no keys");
   refused("hw:e9m9", "e9m9");
-  refused("hw:e3m4,e4m3", "no key=value");
-  refused("table:a.npy,e4m3", "no key=value");
+  refused("hw:e3m4,e4m3", "two formats, e3m4 and e4m3");
+  refused("hw:int8,d=3", "hw multiplies codes of float formats, such as e4m3; of int8 bring a");
+  refused("v9:e3m4:bias=int", "without a bias rule: e3m4");
+  refused("qamaa:float7_e3m4", "bits do not add up");
+  refused("table:a.npy,e4m3", "x=e4m3 or w=e4m3");
+  refused("hw:d=3,overflow=wrap,d=4", "d is given twice");
+  refused("table:a.npy,x=int8,x=uint8", "x is given twice");
 }
 
 // Ties go to the even multiple of the step, of both signs; what is beyond the largest to it.
