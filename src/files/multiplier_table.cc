@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -14,8 +15,26 @@ namespace {
 
 constexpr int64_t kCodes = 256;
 
-// Text between commas and line ends, row by row; blank lines and a last line end do not count.
+bool IsProduct(double value) {
+  return std::fabs(value) < 0x1p62 && std::floor(value) == value;  // not of NaN
+}
+
+// Written as an integer, or as programs write floats: 6.4e+01.
+std::optional<int64_t> IntegerOf(std::string_view cell) {
+  const char* end = cell.data() + cell.size();
+  int64_t integer = 0;
+  const auto whole = std::from_chars(cell.data(), end, integer);
+  if (whole.ec == std::errc() && whole.ptr == end) return integer;
+  double number = 0;
+  const auto real = std::from_chars(cell.data(), end, number);
+  if (real.ec != std::errc() || real.ptr != end || !IsProduct(number)) return std::nullopt;
+  return static_cast<int64_t>(number);
+}
+
+// Text between commas and line ends, row by row; a byte order mark, blank lines and a last line end
+// do not count.
 std::vector<int64_t> ParseCsv(std::string_view text, const std::string& name) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   std::vector<int64_t> values;
   int64_t row = 0;
   while (!text.empty()) {
@@ -33,12 +52,11 @@ std::vector<int64_t> ParseCsv(std::string_view text, const std::string& name) {
       line = more ? line.substr(comma + 1) : std::string_view();
       while (cell.starts_with(' ')) cell.remove_prefix(1);
       while (cell.ends_with(' ')) cell.remove_suffix(1);
-      int64_t value = 0;
-      const auto [stop, error] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
-      if (error != std::errc() || stop != cell.data() + cell.size())
+      const auto value = IntegerOf(cell);
+      if (!value)
         Fail(ErrorCode::kBadFile, "multiplier table '", name, "': row ", row, ", column ",
-             column + 1, " is '", cell.substr(0, 40), "'; expected an integer");
-      if (row <= kCodes && column < kCodes) values.push_back(value);
+             column + 1, " is '", cell.substr(0, 40), "'; expected an integer below 2^62");
+      if (row <= kCodes && column < kCodes) values.push_back(*value);
     }
     if (row > kCodes || column != kCodes)
       Fail(ErrorCode::kBadFile, "multiplier table '", name, "': row ", row, " has ", column,
@@ -55,7 +73,7 @@ void Append(const Tensor& tensor, const std::string& name, std::vector<int64_t>*
   const auto data = tensor.data<T>();
   for (size_t i = 0; i < data.size(); ++i) {
     if constexpr (std::is_floating_point_v<T>) {
-      if (!(std::fabs(data[i]) < T(0x1p62)) || std::floor(data[i]) != data[i])
+      if (!IsProduct(static_cast<double>(data[i])))
         Fail(ErrorCode::kBadFile, "multiplier table '", name, "': entry [", i / kCodes, ",",
              i % kCodes, "] is ", data[i], "; expected an integer below 2^62");
     }
@@ -98,7 +116,7 @@ std::vector<int64_t> IntegersOf(const Tensor& tensor, const std::string& name) {
       break;
     default:
       Fail(ErrorCode::kUnsupported, "multiplier table '", name, "': ", NameOf(tensor.dtype()),
-           "; expected integers, float32 or float64");
+           "; expected int8 to int64, uint8 to uint32, float32 or float64");
   }
   return values;
 }

@@ -50,6 +50,10 @@ TEST(MultiplierTable, EveryElementType) {
       [&] { (void)read(Tensor::Of<float>(shape, std::vector<float>(65536, 0.5F))); }, "[0,0]",
       "integer");
   ExpectError(
+      ErrorCode::kUnsupported,
+      [&] { (void)read(Tensor::Of<uint64_t>(shape, std::vector<uint64_t>(65536, 1))); }, "uint64",
+      "uint8 to uint32");
+  ExpectError(
       ErrorCode::kBadFile,
       [&] {
         (void)read(Tensor::Of<float>({2, 3}, std::vector<float>(6, 0.5F)));
@@ -69,6 +73,18 @@ TEST(MultiplierTable, RefusesBadCsv) {
   for (int i = 0; i < 256; ++i) whole += row;
   folder.Write("t.csv", whole);
   EXPECT_EQ(ReadMultiplierTable(folder / "t.csv"), std::vector<int64_t>(65536, 1));
+  // As Excel and numpy.savetxt write them.
+  std::string floats = "\xEF\xBB\xBF";
+  for (int i = 0; i < 256; ++i) {
+    for (int j = 0; j < 255; ++j) floats += "-6.400000000000000000e+01,";
+    floats += "1.0\n";
+  }
+  folder.Write("t.csv", floats);
+  EXPECT_EQ(ReadMultiplierTable(folder / "t.csv")[511], 1);
+  EXPECT_EQ(ReadMultiplierTable(folder / "t.csv")[512], -64);
+  refused("1,nan\n", "'nan'");
+  refused("1,1e19\n", "'1e19'");
+  refused("1,1e400\n", "'1e400'");
   refused("", "0 rows");
   refused(row, "1 rows");
   refused("1,2\n", "2 columns");
