@@ -40,6 +40,16 @@ ProductFormats FormatsOf(const Multiplier& m, const MultiplierBiases& biases) {
   return formats;
 }
 
+// Whether a byte is a code of the format, and a number.
+bool IsNumber(const NumberFormat& format, int byte) {
+  if (format.is_float())
+    return byte < 1 << format.bits() &&
+           std::isfinite(format.floating().Decode(static_cast<uint8_t>(byte)));
+  if (!format.is_signed()) return byte < 1 << format.bits();
+  const int half = 1 << (format.bits() - 1), value = static_cast<int8_t>(byte);
+  return -half <= value && value < half;
+}
+
 // What the bytes of a table's codes mean.
 std::vector<double> ValuesOf(const std::string& name) {
   const NumberFormat format = NumberFormat::Parse(name);
@@ -80,6 +90,19 @@ Products ProductsOf(const Multiplier& m, const MultiplierBiases& biases) {
   const auto x = ValuesOf(m.x), w = ValuesOf(m.w);
   for (const double a : x)
     for (const double b : w) p.exact.push_back(a * b / p.unit);
+  return p;
+}
+
+// The products that occur: of two codes, both of which are numbers.
+Products Occurring(const Products& all, const std::string& x_format, const std::string& w_format) {
+  const NumberFormat x = NumberFormat::Parse(x_format), w = NumberFormat::Parse(w_format);
+  Products p{{}, {}, all.unit};
+  for (size_t i = 0; i < all.table.size(); ++i) {
+    if (!IsNumber(x, static_cast<int>(i / 256)) || !IsNumber(w, static_cast<int>(i % 256)))
+      continue;
+    p.table.push_back(all.table[i]);
+    p.exact.push_back(all.exact[i]);
+  }
   return p;
 }
 
@@ -128,10 +151,10 @@ std::vector<MultiplierKindInfo> MultiplierKinds() {
 MultiplierFacts DescribeMultiplier(const std::string& multiplier, const MultiplierBiases& biases,
                                    const std::string& compare) {
   const Multiplier m = Multiplier::Parse(multiplier);
-  const Products p = ProductsOf(m, biases);
+  const Products all = ProductsOf(m, biases);
   MultiplierFacts f;
   f.multiplier = m.Name();
-  f.unit = p.unit;
+  f.unit = all.unit;
   int mantissa_bits = 0;
   if (m.kind == MultiplierKind::kTable) {
     f.x_format = m.x;
@@ -148,6 +171,7 @@ MultiplierFacts DescribeMultiplier(const std::string& multiplier, const Multipli
     const RelativeErrors e = MantissaErrors(m, mantissa_bits);
     f.mantissas = {e.pairs, e.inexact, e.rmse, e.bias, e.largest, {}};
   }
+  const Products p = Occurring(all, f.x_format, f.w_format);
   const TableErrors e = ErrorsOfTable(p.table, p.exact);
   f.pairs = e.pairs;
   f.inexact = e.inexact;
@@ -160,12 +184,12 @@ MultiplierFacts DescribeMultiplier(const std::string& multiplier, const Multipli
     f.largest = std::max(f.largest, std::fabs(static_cast<double>(v)) * p.unit);
   if (compare.empty()) return f;
   const Multiplier other = Multiplier::Parse(compare);
-  const Products q = ProductsOf(other, biases);
+  const Products of_other = ProductsOf(other, biases);
   const bool table = other.kind == MultiplierKind::kTable;
   if (f.x_format != (table ? other.x : other.format) ||
       f.w_format != (table ? other.w : other.format))
     return f;
-  f.differing = Differing(p, q);
+  f.differing = Differing(p, Occurring(of_other, f.x_format, f.w_format));
   if (f.mantissas && !table) f.mantissas->differing = DifferingMantissas(m, other, mantissa_bits);
   return f;
 }

@@ -27,6 +27,29 @@ TEST(DescribeMultiplier, FiguresOfTheSpecification) {
   EXPECT_EQ(DescribeMultiplier("exact:e4m3").inexact, 0);
 }
 
+// 4 bits: 16 codes an operand, though their tables have 256 rows.
+TEST(DescribeMultiplier, CountsCodesThatOccur) {
+  const MultiplierFacts f = DescribeMultiplier("exact:e2m1");
+  EXPECT_EQ(f.pairs, 256);
+  EXPECT_EQ(f.zero, 256 - 14 * 14);
+  EXPECT_DOUBLE_EQ(f.exact_rms, 8.5625);  // the mean square of 0, .5, 1, 1.5, 2, 3, 4, 6
+  const TestFolder folder;
+  MultiplierTable t = TableOfMultiplier("exact:e4m3", "product", {});
+  for (int i = 0; i < 65536; ++i) {
+    const int x = static_cast<int8_t>(i / 256), w = i % 256;
+    const bool codes = -8 <= x && x < 8 && w < 16;
+    t.values[static_cast<size_t>(i)] = codes ? x * w : 1'000'000;
+  }
+  WriteMultiplierTable(folder / "t.npy", t);
+  const MultiplierFacts ints =
+      DescribeMultiplier("table:" + (folder / "t.npy").string() + ",x=int4,w=uint4");
+  EXPECT_EQ(ints.pairs, 256);
+  EXPECT_EQ(ints.inexact, 0);
+  EXPECT_EQ(ints.largest, 8 * 15);
+  EXPECT_EQ(DescribeMultiplier("table:" + (folder / "t.npy").string() + ",x=e4m3fn,w=e4m3fn").pairs,
+            254 * 254);
+}
+
 TEST(DescribeMultiplier, OfATable) {
   const TestFolder folder;
   MultiplierTable t = TableOfMultiplier("exact:e3m4", "product", {});
