@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <csignal>
 #include <exception>
 
 #include "command.h"
@@ -26,6 +27,8 @@ std::string CommandNames(const std::vector<octet::cli::Command>& commands) {
 
 int main(int argc, char** argv) {
   using namespace octet::cli;
+  // A file beyond the user's limit (ulimit -f) is then a refused write: told, its remains removed.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App root{"Octet: 8-bit quantization of ONNX models, and the runtime of the result"};
   root.name("octet");
   root.set_version_flag("--version", octet::Version());
