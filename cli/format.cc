@@ -205,7 +205,9 @@ Command AddFormat(CLI::App& root, Common& common) {
   return {app, [=, &common] {
             if (args->formats.empty() == args->compare.empty()) {
               throw Error(ErrorCode::kInvalidArgument,
-                          "format: expected a format, such as e3m4, or --compare with several");
+                          args->formats.empty()
+                              ? "format: expected a format, such as e3m4, or --compare with several"
+                              : "format: expected formats to describe or --compare, not both");
             }
             const GridOptions grid{.maxval = args->maxval, .bias = args->bias};
             if (!args->compare.empty()) return Compare(*args, common.json);

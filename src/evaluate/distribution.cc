@@ -88,7 +88,7 @@ Distribution Distribution::Parse(std::string_view name, double clip) {
     if (error != std::errc() || end != number.data() + number.size() || !(d.degrees > 2) ||
         !(d.degrees <= 1e6)) {
       Fail(ErrorCode::kInvalidArgument, "distribution '", name,
-           "'; expected degrees of freedom above 2, such as student:8");
+           "'; expected degrees of freedom above 2 and up to 1e6, such as student:8");
     }
   } else {
     Fail(ErrorCode::kInvalidArgument, "distribution '", name,
