@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -297,6 +298,19 @@ class Sweep(unittest.TestCase):
         costs = connection.execute("SELECT cost FROM points WHERE kind = 'point'").fetchall()
         self.assertEqual(costs, [(0.25,)])
         connection.close()
+
+    def test_example_of_a_real_network(self):
+        """One of its points, on the demo network in the place of the real one; all are checked."""
+        folder = fresh_folder("mobilenet")
+        shutil.copy(ROOT / "examples/mobilenet_formats.yaml", folder)
+        (folder / "mobilenet_v1_025_224.onnx").symlink_to(MODEL)
+        (folder / "imagenet_200").symlink_to(DATA)
+        told = succeed(
+            "sweep", folder / "mobilenet_formats.yaml", "-o", folder, "--shard", "23/66", "--json"
+        ).json
+        self.assertEqual((told["summary"]["points"], told["summary"]["done"]), (66, 1))
+        (point,) = [point for point in told["points"] if point["kind"] == "point"]
+        self.assertIn("multiplier=v9:d=3", point["label"])
 
 
 if __name__ == "__main__":
