@@ -161,6 +161,12 @@ class Rules {
   }
 
   AuditVerdict NotDequantized(size_t input) const {
+    const NodeId from = graph_.value(node_.input(input)).producer;
+    if (from != kNoNode && graph_.node(from).Is("DequantizeLinear")) {
+      const DType type = graph_.value(graph_.node(from).input(0)).type.dtype;
+      if (type != DType::kInt8 && type != DType::kUint8)
+        return Types(Cat("input ", input, " is ", NameOf(type), ", expected uint8 or int8"));
+    }
     return AuditVerdict::Float("input-not-quantized",
                                Cat("input ", input, ", ", view_.NameOf(node_.input(input)),
                                    ", does not come from a constant DequantizeLinear"));

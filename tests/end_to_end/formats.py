@@ -56,6 +56,8 @@ class Formats(unittest.TestCase):
             model = onnx.load(str(path))
             onnx.checker.check_model(model, full_check=True)
             self.assertGreaterEqual(model.opset_import[0].version, 19)
+            audit = succeed("audit", path, "--target", "onnxruntime").out
+            self.assertIn(f"input 0 is {name}, expected uint8 or int8", audit)
             constants = {tensor.name for tensor in model.graph.initializer}
             quantized = {n.input[0]: n.output[0] for n in model.graph.node
                          if n.op_type == "DequantizeLinear" and n.input[0] not in constants}
