@@ -3,8 +3,9 @@
 // A vector of 64 channels would be mostly empty. Here its 64 lanes are 64 neighbouring bytes of an
 // output row, that is 64 / C pixels of C channels: lane i is channel i % C (layout
 // kDepthwise3x3Tiled). Kernel column kx of those pixels is 64 neighbouring bytes of an input row
-// too; at stride 2, every other pixel of 128. Bytes beyond the row's ends read as the zero point
-// through masked loads, which do not touch memory.
+// too; at stride 2, every other pixel of 128, and column 2 is column 0 a pixel further on, made of
+// what is interleaved already. Bytes beyond the row's ends read as the zero point through masked
+// loads, which do not touch memory.
 #include <string.h>
 
 #include "kernels/depthwise_avx512vnni.h"
@@ -66,18 +67,10 @@ OCTET_INLINE __m512i Bytes(const Row& row, int64_t start, __m512i zero) {
   return _mm512_mask_loadu_epi8(zero, some, row.x + start);
 }
 
-// Kernel column kx for the 64 output bytes from `out` on. kInside: all it reads is in the row.
-template <int kStride, bool kPlain, bool kInside>
-OCTET_INLINE __m512i Column(const Tables& t, const Row& row, int64_t out, int kx, int64_t channels,
-                            int64_t pad_left) {
-  // At stride 2, kx = 1 takes the odd pixels of what kx = 0 reads.
-  const int64_t start = out * kStride + ((kStride == 2 && kx == 1 ? 0 : kx) - pad_left) * channels;
-  const auto bytes = [&](int64_t at) __attribute__((always_inline)) {
-    return kInside ? _mm512_loadu_si512(row.x + at) : Bytes(row, at, t.zero);
-  };
-  __m512i x = bytes(start);
-  if constexpr (kStride == 2)
-    x = _mm512_permutex2var_epi64(x, kx == 1 ? t.odd : t.even, bytes(start + 64));
+// 64 bytes of a row, the sign bit of int8 flipped. kInside: all of them are the row's.
+template <bool kPlain, bool kInside>
+OCTET_INLINE __m512i Codes(const Tables& t, const Row& row, int64_t start) {
+  const __m512i x = kInside ? _mm512_loadu_si512(row.x + start) : Bytes(row, start, t.zero);
   return kPlain ? x : _mm512_xor_si512(x, t.flip_x);
 }
 
@@ -122,15 +115,27 @@ OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide
 struct Strip {
   Row rows[4];
   uint8_t *y, *below;
+  int64_t readable;  // bytes from the start that all input rows have
+
+  Strip(const DepthwiseArgs& d, int64_t oy, int count, bool two) {
+    const int64_t row_bytes = d.out_width * d.channels * (d.epilogue.output == kStoreCodes ? 1 : 4);
+    y = d.y + oy * row_bytes;
+    below = y + (two ? row_bytes : 0);
+    readable = d.width * d.channels;
+    for (int i = 0; i < count; ++i) {
+      rows[i] = RowAt(d, oy * d.stride_h + i - d.pad_top);
+      readable = rows[i].bytes < readable ? rows[i].bytes : readable;
+    }
+  }
 };
 
-// 64 bytes of a strip's output from `out` on.
-template <int kStride, bool kTwo, bool kPlain, bool kInside>
+// Stride 1: 64 bytes of a strip's output from `out` on.
+template <int kChannels, bool kTwo, bool kPlain, bool kInside>
 OCTET_INLINE void OutputBytes(const DepthwiseArgs& d, const Tables& t, const Strip& strip,
-                              const int8_t* w, int64_t channels, int64_t pad_left, int64_t out,
-                              int64_t n) {
+                              const int8_t* w, int64_t out, int64_t n) {
+  const int64_t start = out - d.pad_left * kChannels;
   const auto column = [&](int row, int kx) __attribute__((always_inline)) {
-    return Column<kStride, kPlain, kInside>(t, strip.rows[row], out, kx, channels, pad_left);
+    return Codes<kPlain, kInside>(t, strip.rows[row], start + kx * kChannels);
   };
   Quad<Wide> acc = Bias(t), next = Bias(t);
   OCTET_UNROLL
@@ -146,43 +151,96 @@ OCTET_INLINE void OutputBytes(const DepthwiseArgs& d, const Tables& t, const Str
   if constexpr (kTwo) Store<kPlain>(d, t, next, strip.below, out, n);
 }
 
-template <int kStride, bool kTwo, bool kPlain>
+template <int kChannels, bool kTwo, bool kPlain>
 void OutputRows(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
-  constexpr int kRows = kTwo ? 4 : 3;
-  const int64_t channels = d.channels, pad_left = d.pad_left, bytes = d.out_width * channels;
-  const int64_t row_bytes = bytes * (d.epilogue.output == kStoreCodes ? 1 : 4);
-  Strip strip{};
-  strip.y = d.y + oy * row_bytes;
-  strip.below = strip.y + (kTwo ? row_bytes : 0);
-  int64_t readable = d.width * channels;
-  for (int i = 0; i < kRows; ++i) {
-    strip.rows[i] = RowAt(d, oy * kStride + i - d.pad_top);
-    readable = strip.rows[i].bytes < readable ? strip.rows[i].bytes : readable;
-  }
+  const int64_t bytes = d.out_width * kChannels, pad = d.pad_left * kChannels;
+  const Strip strip(d, oy, kTwo ? 4 : 3, kTwo);
   const int8_t* w = static_cast<const int8_t*>(d.weight);
-  const Strip here = strip;  // not what a store of bytes could change
   for (int64_t out = 0; out < bytes; out += 64) {
-    const int64_t first = out * kStride - pad_left * channels;
-    if (first >= 0 && first + 2 * channels + 64 * kStride <= readable && out + 64 <= bytes) {
-      OutputBytes<kStride, kTwo, kPlain, true>(d, t, here, w, channels, pad_left, out, 64);
+    if (out >= pad && out - pad + 2 * kChannels + 64 <= strip.readable && out + 64 <= bytes) {
+      OutputBytes<kChannels, kTwo, kPlain, true>(d, t, strip, w, out, 64);
     } else {
-      OutputBytes<kStride, kTwo, kPlain, false>(d, t, here, w, channels, pad_left, out,
-                                                bytes - out);
+      OutputBytes<kChannels, kTwo, kPlain, false>(d, t, strip, w, out, bytes - out);
     }
   }
 }
 
-template <bool kPlain>
-void Run(const DepthwiseArgs& d, const Tables& t) {
+// Stride 2: pixels at even and odd places of 128 bytes of the three rows, interleaved.
+struct EvenOdd {
+  Quad<Wide> even, odd;
+};
+
+template <bool kPlain, bool kInside>
+OCTET_INLINE EvenOdd Split(const Tables& t, const Strip& strip, int64_t start) {
+  __m512i even[3], odd[3];
+  OCTET_UNROLL
+  for (int i = 0; i < 3; ++i) {
+    const __m512i low = Codes<kPlain, kInside>(t, strip.rows[i], start);
+    const __m512i high = Codes<kPlain, kInside>(t, strip.rows[i], start + 64);
+    even[i] = _mm512_permutex2var_epi64(low, t.even, high);
+    odd[i] = _mm512_permutex2var_epi64(low, t.odd, high);
+  }
+  return {Interleave<Wide>(even[0], even[1], even[2], even[2]),
+          Interleave<Wide>(odd[0], odd[1], odd[2], odd[2])};
+}
+
+// The pixels from the second of `a` on, `b` following it. A vector of a Quad has four channels of a
+// pixel, or of two, in each of its lanes of 16 bytes.
+template <int kChannels>
+OCTET_INLINE Quad<Wide> NextPixel(const Quad<Wide>& a, const Quad<Wide>& b) {
+  Quad<Wide> next;
+  OCTET_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    if (kChannels == 8) {
+      next.v[j] = j < 2 ? a.v[j + 2] : _mm512_alignr_epi64(b.v[j - 2], a.v[j - 2], 2);
+    } else {
+      next.v[j] = _mm512_alignr_epi64(b.v[j], a.v[j], kChannels == 16 ? 2 : 4);
+    }
+  }
+  return next;
+}
+
+template <int kChannels, bool kPlain>
+void OutputRowOfTwos(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
+  const int64_t bytes = d.out_width * kChannels, pad = d.pad_left * kChannels;
+  const Strip strip(d, oy, 3, false);
+  const int8_t* w = static_cast<const int8_t*>(d.weight);
+  EvenOdd now = Split<kPlain, false>(t, strip, -pad);
+  for (int64_t out = 0; out < bytes; out += 64) {
+    const int64_t after = (out + 64) * 2 - pad;
+    const EvenOdd next = after >= 0 && after + 128 <= strip.readable
+                             ? Split<kPlain, true>(t, strip, after)
+                             : Split<kPlain, false>(t, strip, after);
+    Quad<Wide> acc = Bias(t);
+    DotQuad<Wide>(&acc, now.even, w);
+    DotQuad<Wide>(&acc, now.odd, w + 256);
+    DotQuad<Wide>(&acc, NextPixel<kChannels>(now.even, next.even), w + 512);
+    Store<kPlain>(d, t, acc, strip.y, out, bytes - out);
+    now = next;
+  }
+}
+
+template <int kChannels, bool kPlain>
+void Run(const DepthwiseArgs& d) {
+  const Tables t = MakeTables(d);
   for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
     if (d.stride_h == 2) {
-      OutputRows<2, false, kPlain>(d, t, oy++);
+      OutputRowOfTwos<kChannels, kPlain>(d, t, oy++);
     } else if (oy + 1 < d.oy_end) {
-      OutputRows<1, true, kPlain>(d, t, oy);
+      OutputRows<kChannels, true, kPlain>(d, t, oy);
       oy += 2;
     } else {
-      OutputRows<1, false, kPlain>(d, t, oy++);
+      OutputRows<kChannels, false, kPlain>(d, t, oy++);
     }
+  }
+}
+
+template <int kChannels>
+void Run(const DepthwiseArgs& d) {
+  if (IsPlain(d)) {
+    Run<kChannels, true>(d);
+  } else {
+    Run<kChannels, false>(d);
   }
 }
 
@@ -192,10 +250,12 @@ void Run(const DepthwiseArgs& d, const Tables& t) {
 extern "C" void octet_depthwise3x3_narrow_u8s8_avx512vnni(
     const octet::kernels::DepthwiseArgs* args) {
   using namespace octet::kernels;
-  const Tables t = MakeTables(*args);
-  if (IsPlain(*args)) {
-    Run<true>(*args, t);
-  } else {
-    Run<false>(*args, t);
+  switch (args->channels) {
+    case 8:
+      return Run<8>(*args);
+    case 16:
+      return Run<16>(*args);
+    default:
+      return Run<32>(*args);
   }
 }
