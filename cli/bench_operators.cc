@@ -191,9 +191,8 @@ CLI::App* AddOperator(CLI::App& bench, const std::string& name, const std::strin
   app->add_option("--threads", a->options.threads,
                   "Numbers of threads, by comma; 0: all cores (1,0)")
       ->delimiter(',')
-      ->check(CLI::NonNegativeNumber);
-  app->add_option("--seconds", a->options.seconds, "Timed runs per row")
-      ->check(CLI::PositiveNumber);
+      ->check(NotNegative());
+  app->add_option("--seconds", a->options.seconds, "Timed runs per row")->check(AboveZero());
   app->add_flag("--explain", a->explain, "Why other kernels were refused");
   app->add_flag("--no-peers", a->no_peers, "Octet's rows alone");
   return app;

@@ -10,10 +10,27 @@
 
 namespace octet::cli {
 
+CLI::Validator NotNegative() {
+  return {[](std::string& text) {
+            double value = 0;
+            const bool holds = CLI::detail::lexical_cast(text, value) && value >= 0;
+            return holds ? std::string() : "'" + text + "'; expected 0 or more";
+          },
+          "0 OR MORE"};
+}
+
+CLI::Validator AboveZero() {
+  return {[](std::string& text) {
+            double value = 0;
+            const bool holds = CLI::detail::lexical_cast(text, value) && value > 0;
+            return holds ? std::string() : "'" + text + "'; expected more than 0";
+          },
+          "ABOVE 0"};
+}
+
 void AddCommonOptions(CLI::App* app, Common& common) {
   app->add_flag("--json", common.json, "Print the result as JSON");
-  app->add_option("--threads", common.threads, "Threads; 0: all cores")
-      ->check(CLI::NonNegativeNumber);
+  app->add_option("--threads", common.threads, "Threads; 0: all cores")->check(NotNegative());
 }
 
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {
@@ -27,7 +44,7 @@ void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {
       ->group(kGroup);
   app->add_option("--samples", data.samples, "How many samples to take; -1: all")->group(kGroup);
   app->add_option("--skip", data.skip, "Samples to leave out at the beginning")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NotNegative())
       ->group(kGroup);
   app->add_option("--labels", data.labels, "Integer .npy of one label per sample")->group(kGroup);
   app->add_option("--resize", data.resize, "256 (shorter side), 320x240, input, none")

@@ -52,6 +52,10 @@ void AddDataOptions(CLI::App* app, DataOptions& data, bool required);
 // --allow-noise, for what calibrates.
 void AddNoiseOption(CLI::App* app, DataOptions& data);
 
+// Checks of numbers that name their one bound, not the largest of the type beside it.
+[[nodiscard]] CLI::Validator NotNegative();
+[[nodiscard]] CLI::Validator AboveZero();
+
 inline constexpr int kExitCheckFailed = 7;
 [[nodiscard]] int ExitCodeOf(ErrorCode code);
 [[nodiscard]] std::string ExitCodeHelp();

@@ -193,7 +193,7 @@ Command AddCalibrate(CLI::App& root, Common& common) {
   app->add_option("-o,--output", a->output, "Statistics file to write")->required();
   app->add_option("--recipe", a->recipe, "Preset or YAML file: decides which values are watched");
   app->add_option("--batch", a->batch, "Samples per run; the statistics do not depend on it")
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   auto* merge = app->add_option("--merge", a->merge, "Statistics files to merge instead");
   merge->excludes(model);
   AddDataOptions(app, a->data, false);

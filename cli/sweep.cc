@@ -90,9 +90,9 @@ Command AddSweep(CLI::App& root, Common& common) {
                 "With --resume: points that failed once more");
   app->add_option("--shard", a->shard, "I/N: the I-th of N parts");
   app->add_option("--jobs", a->options.jobs, "Points at once; 0: as cores and memory allow")
-      ->check(CLI::NonNegativeNumber);
+      ->check(NotNegative());
   app->add_option("--memory", a->options.memory_gib, "GiB for all points at once; 0: what is free")
-      ->check(CLI::NonNegativeNumber);
+      ->check(NotNegative());
   app->add_option("--csv", a->csv, "Write the points of the database as CSV, too");
   app->add_option("--merge", a->merge, "Databases of shards to join instead")->excludes(spec);
   return {app, [=, &common] {

@@ -260,6 +260,20 @@ class Sweep(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(rows_of(folder / "merged.db"), rows_of(place / "sweep.db"))
 
+    def test_wrong_options(self):
+        for options, word in (
+            (("--shard", "3/2"), "shard 3/2; expected 1/n ... n/n"),
+            (("--shard", "99999999999/2"), "expected I/N"),
+            (("--shard", "1/2/3"), "expected I/N"),
+            (("--jobs", -1), "'-1'; expected 0 or more"),
+            (("--memory", "nan"), "'nan'; expected 0 or more"),
+        ):
+            folder = fresh_folder("sweep_options")
+            result = run("sweep", EXAMPLE, "-o", folder / "s.db", *options)
+            self.assertEqual(result.code, USAGE, options)
+            self.assertIn(word, result.err)
+            self.assertFalse((folder / "s.db").exists())
+
     def test_latency(self):
         folder, path = write("sweep_bench", "bench: 0.05\nbase: naive\ngrid: {estimator: [mse]}\n")
         points = succeed("sweep", path, "-o", folder, "--json").json["points"]
