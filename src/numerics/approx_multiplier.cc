@@ -1,5 +1,6 @@
 #include "numerics/approx_multiplier.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <functional>
@@ -154,6 +155,24 @@ std::string_view TakeItem(std::string_view* rest) {
   return item;
 }
 
+// Cuts a table's file off: up to the comma behind its extension, since folders may have commas,
+// too; without one, up to the first.
+std::string_view TakeFile(std::string_view* rest) {
+  size_t end = std::string_view::npos;
+  for (const std::string_view extension : {".npy", ".csv"}) {
+    const size_t at = rest->find(std::string(extension) + ',');
+    if (at != std::string_view::npos) end = std::min(end, at + extension.size());
+    if (rest->ends_with(extension)) end = std::min(end, rest->size());
+  }
+  if (end == std::string_view::npos) {
+    const std::string_view file = TakeItem(rest);
+    return file.find('=') == std::string_view::npos ? file : std::string_view();
+  }
+  const std::string_view file = rest->substr(0, end);
+  *rest = rest->substr(std::min(end + 1, rest->size()));
+  return file;
+}
+
 // A number format's name, as far as one can tell before it is parsed.
 bool LooksLikeAFormat(std::string_view item) {
   for (const std::string_view prefix : {"int", "uint", "float"})
@@ -218,8 +237,8 @@ Multiplier Multiplier::Parse(std::string_view text) {
   std::string_view rest =
       colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
   if (m.kind == MultiplierKind::kTable) {
-    m.file = std::string(TakeItem(&rest));
-    if (m.file.empty() || m.file.find('=') != std::string::npos)
+    m.file = std::string(TakeFile(&rest));
+    if (m.file.empty())
       Fail(ErrorCode::kInvalidArgument, "multiplier '", text,
            "': no file; expected table:FILE.npy or table:FILE.csv, keys behind it");
   }

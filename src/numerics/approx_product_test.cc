@@ -303,6 +303,9 @@ TEST(Multiplier, TextRoundTrips) {
         "qamaa:each_add=on", "table:a.npy", "table:dir/a.csv,x=uint8,w=e4m3,unit=0.0625"})
     EXPECT_EQ(Multiplier::Parse(text).Name(), text);
   EXPECT_EQ(Multiplier::Parse("hw:d=none,overflow=saturate").Name(), "hw");
+  for (const char* text : {"table:a,b=1/c.npy", "table:a,b/c.csv,x=e4m3,w=e4m3", "table:a.csv.npy"})
+    EXPECT_EQ(Multiplier::Parse(text).Name(), text);
+  EXPECT_EQ(Multiplier::Parse("table:a,b=1/c.npy,unit=2").file, "a,b=1/c.npy");
   EXPECT_EQ(Multiplier::Parse("table:a.npy,unit=0.3").Name(), "table:a.npy,unit=0.3");
   const auto refused = [](const char* text, const char* word) {
     ExpectError(
