@@ -10,11 +10,12 @@ namespace octet::kernels {
 namespace {
 
 // Work worth a second thread, beside a fork and join of 1 to 2 us: some 6 us of one core, in
-// multiply-adds of dense kernels' full rate; an output costs what so many of them do.
+// multiply-adds of dense kernels' full rate; an output, and a byte of weights, which a single row
+// waits for, cost what so many of them do.
 constexpr int64_t kGrainMacs = 2'000'000;
-constexpr int64_t kMacsOfOutput = 45;
+constexpr int64_t kMacsOfOutput = 45, kMacsOfWeight = 4;
 constexpr int64_t kTileGrainMacs = 5'400'000;  // of tiles
-constexpr int64_t kTileMacsOfOutput = 110;
+constexpr int64_t kTileMacsOfOutput = 110, kTileMacsOfWeight = 11;
 constexpr int64_t kDepthwiseGrainMacs = 300'000;
 // Of a 2 MiB L2: what a block's weights and its rows of A may take.
 constexpr int64_t kWeightBlockBytes = 512 << 10;
@@ -406,7 +407,9 @@ void Convolution::RunDense(const Images& images) const {
   const int64_t macs = pixels * p.out_channels * taps_ * kc_;
   const int64_t panels = CeilDiv(n, kPanel);
   const bool tiles = kernel_->isa == Isa::kAmxInt8;
-  const int64_t work = macs + pixels * p.out_channels * (tiles ? kTileMacsOfOutput : kMacsOfOutput);
+  const int64_t work = macs +
+                       pixels * p.out_channels * (tiles ? kTileMacsOfOutput : kMacsOfOutput) +
+                       p.out_channels * taps_ * kc_ * (tiles ? kTileMacsOfWeight : kMacsOfWeight);
   const int64_t threads = std::min<int64_t>(
       MaxThreads(), std::max<int64_t>(1, work / (tiles ? kTileGrainMacs : kGrainMacs)));
 
