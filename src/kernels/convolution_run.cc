@@ -333,21 +333,15 @@ void Convolution::RunThrough(const Space& space, const Block& rows, int64_t n0, 
   const int64_t last = rows.row + rows.rows;
   const int64_t begin = std::clamp(p.pad_top, rows.row, last);
   const int64_t end = std::clamp(space.out_height - p.pad_bottom, begin, last);
-  Block block = rows;
-  const auto run = [&](int64_t row, int64_t after, int64_t column, int64_t columns, bool through) {
-    if (row == after) return;
-    block.row = row;
-    block.rows = after - row;
-    block.column = column;
-    block.columns = columns;
-    block.through = through;
-    RunBlock(space, block, n0, n1);
+  const int64_t inside = end - begin, width = space.out_width;
+  const auto run = [&](const Block& block) {
+    if (block.rows > 0) RunBlock(space, block, n0, n1);
   };
-  run(rows.row, begin, 0, space.out_width, false);
-  run(begin, end, p.pad_left, space.out_width - p.pad_left - p.pad_right, true);
-  for (int64_t i = 0; i < p.pad_left; ++i) run(begin, end, i, 1, false);
-  for (int64_t i = 1; i <= p.pad_right; ++i) run(begin, end, space.out_width - i, 1, false);
-  run(end, last, 0, space.out_width, false);
+  run({rows.image, rows.row, begin - rows.row, 0, width});
+  run({rows.image, begin, inside, p.pad_left, width - p.pad_left - p.pad_right, true});
+  for (int64_t i = 0; i < p.pad_left; ++i) run({rows.image, begin, inside, i, 1});
+  for (int64_t i = 1; i <= p.pad_right; ++i) run({rows.image, begin, inside, width - i, 1});
+  run({rows.image, end, last - end, 0, width});
 }
 
 // Units [begin, end), channels [n0, n1) of every group.

@@ -81,20 +81,6 @@ OCTET_INLINE void StoreSums(int32_t* sums) {
   if constexpr (C == 3) _tile_stored(3, sums + kRows * NT * 16 + 16, NT * 64);
 }
 
-// Channels [c, c + 16 NT) of the packed weights.
-struct PackedColumn {
-  const int8_t* w;
-  int64_t step;  // bytes from one step's tiles to the next's
-
-  PackedColumn(const DenseArgs& d, const Steps& steps, int64_t c) {
-    const int64_t panel = c - (c - d.n_begin) % 64;
-    const int64_t width = d.n_end - panel < 64 ? d.n_end - panel : 64;
-    step = (width + 15) / 16 * kTileBytes;
-    w = static_cast<const int8_t*>(d.weight) + panel * steps.taps * steps.steps_per_tap * kStep +
-        (c - panel) / 16 * kTileBytes;
-  }
-};
-
 // Blocks of MT row tiles by NT vectors of channels, one after another. Tiles are multiplied by a
 // unit of their own, 16 cycles a product, and what must not happen is that it waits:
 // - a tile store stops everything behind it until its sums are there, so the tiles of the next
@@ -143,13 +129,17 @@ class Blocks {
     const RowTile* tiles = nullptr;
     int64_t c = 0;
     const int8_t* w = nullptr;
-    int64_t w_step = 0;
+    int64_t w_step = 0;  // bytes from one step's tiles to the next's
     const int32_t* bias = nullptr;
   };
 
   [[nodiscard]] Block At(const RowTile* tiles, int64_t c) const {
-    const PackedColumn column(d_, steps_, c);
-    return {tiles, c, column.w, column.step,
+    const int64_t panel = c - (c - d_.n_begin) % 64;
+    const int64_t width = d_.n_end - panel < 64 ? d_.n_end - panel : 64;
+    const int8_t* w = static_cast<const int8_t*>(d_.weight) +
+                      panel * steps_.taps * steps_.steps_per_tap * kStep +
+                      (c - panel) / 16 * kTileBytes;
+    return {tiles, c, w, (width + 15) / 16 * kTileBytes,
             d_.epilogue.bias == nullptr ? nullptr : d_.epilogue.bias + c};
   }
   [[nodiscard]] Before Of(const Block& done) const {

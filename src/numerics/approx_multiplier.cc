@@ -188,18 +188,18 @@ void SetFormat(std::string_view text, std::string_view item, Multiplier* m) {
   if (m->kind == MultiplierKind::kTable)
     refuse(Cat("of which operand is ", item, "? Write x=", item, " or w=", item));
   if (!m->format.empty()) refuse(Cat("names two formats, ", m->format, " and ", item));
+  NumberFormat format;
   try {
-    const NumberFormat format = NumberFormat::Parse(item);
-    if (!format.is_float())
-      refuse(Cat(KindName(m->kind), " multiplies codes of float formats, such as e4m3; of ", item,
-                 " bring a table, table:FILE.npy,x=", item, ",w=", item));
-    if (item.find(':') != std::string_view::npos)
-      refuse(Cat("expected a format without a bias rule: ", item.substr(0, item.find(':'))));
-    m->format = format.Name();
+    format = NumberFormat::Parse(item);
   } catch (const Error& e) {
-    if (std::string_view(e.what()).starts_with("multiplier")) throw;
     refuse(e.what());
   }
+  if (!format.is_float())
+    refuse(Cat(KindName(m->kind), " multiplies codes of float formats, such as e4m3; of ", item,
+               " bring a table, table:FILE.npy,x=", item, ",w=", item));
+  if (item.find(':') != std::string_view::npos)
+    refuse(Cat("expected a format without a bias rule: ", item.substr(0, item.find(':'))));
+  m->format = format.Name();
 }
 
 void SetKey(std::string_view text, std::string_view item, std::set<std::string_view>* given,
