@@ -90,6 +90,7 @@ Command AddBench(CLI::App& root, Common& common) {
   app->footer(
       "Examples:\n  octet bench int8.onnx\n"
       "  octet bench float.onnx int8.onnx --threads 1 --steps\n"
+      "  octet bench detector.onnx --shape input=1x3x320x320\n"
       "  octet bench linear 512x960x960\n"
       "  octet bench conv2d 1x64x56x56 64 3x3 --pad 1 --threads 1\n"
       "  octet bench suite resnet50 --json\n\n"
@@ -102,6 +103,7 @@ Command AddBench(CLI::App& root, Common& common) {
   app->add_option("MODEL", a->model, "ONNX file; a quantized one runs on the INT8 kernels");
   app->add_option("QUANT", a->quantized, "Quantized version of MODEL, to time beside it");
   app->add_option("--batch", a->options.batch, "Batch size")->check(AboveZero());
+  AddShapeOption(app, a->options.shapes);
   app->add_option("--seconds", a->options.seconds, "Time per row")->check(AboveZero());
   app->add_flag("--steps", a->options.steps, "Time of every step and the kernel it runs on");
   app->add_flag("--explain", a->options.explain, "With --steps: why other kernels were refused");

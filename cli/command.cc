@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -31,6 +32,34 @@ CLI::Validator AboveZero() {
 void AddCommonOptions(CLI::App* app, Common& common) {
   app->add_flag("--json", common.json, "Print the result as JSON");
   app->add_option("--threads", common.threads, "Threads; 0: all cores")->check(NotNegative());
+}
+
+void AddShapeOption(CLI::App* app, InputShapes& shapes) {
+  const auto take = [&shapes](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      const size_t equals = text.rfind('=');
+      const bool named = equals != std::string::npos;
+      std::vector<int64_t> dims;
+      std::string sizes = text.substr(named ? equals + 1 : 0);
+      while (!sizes.empty()) {
+        const size_t end = std::min(sizes.find('x'), sizes.size());
+        int64_t size = 0;
+        const auto [rest, error] = std::from_chars(sizes.data(), sizes.data() + end, size);
+        if (error != std::errc() || rest != sizes.data() + end || size < 0) {
+          throw CLI::ValidationError("--shape", "'" + text + "': expected NAME=1x3x224x224");
+        }
+        dims.push_back(size);
+        sizes.erase(0, end + 1);
+      }
+      shapes[named ? text.substr(0, equals) : std::string()] = std::move(dims);
+    }
+    return true;
+  };
+  app->add_option("--shape", take,
+                  "NAME=1x3x224x224: shape of an input with open sizes; repeatable")
+      ->type_name("TEXT")
+      ->type_size(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {

@@ -49,6 +49,8 @@ Command AddInfo(CLI::App& root, Common& common);
 void AddCommonOptions(CLI::App* app, Common& common);
 // --data, --preset, --samples, --skip, --resize, ...
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required);
+// --shape NAME=1x3x224x224, for models with open sizes.
+void AddShapeOption(CLI::App* app, InputShapes& shapes);
 // --allow-noise, for what calibrates.
 void AddNoiseOption(CLI::App* app, DataOptions& data);
 

@@ -25,6 +25,7 @@ Json ToJson(const InspectResult& r) {
           {"quantizable_macs", r.quantizable_macs},
           {"parameters", r.parameters},
           {"unsupported", r.unsupported},
+          {"open_inputs", r.open_inputs},
           {"layers", layers}};
 }
 
@@ -50,6 +51,11 @@ void Print(const InspectResult& r) {
                  ? 100.0 * static_cast<double>(r.quantizable_macs) / static_cast<double>(r.macs)
                  : 0.0,
              static_cast<double>(r.parameters) / 1e6);
+  for (const auto& i : r.open_inputs) {
+    fmt::print(
+        "open sizes: {}: what depends on them is not counted; fix them with --shape {}=...\n", i,
+        i.substr(0, i.rfind(": ")));
+  }
   for (const auto& u : r.unsupported) fmt::print("cannot run: {}\n", u);
 }
 
@@ -58,11 +64,18 @@ void Print(const InspectResult& r) {
 Command AddInspect(CLI::App& root, Common& common) {
   auto* app = root.add_subcommand(
       "inspect", "Layers, shapes, multiply-adds, what can be quantized and why not");
-  app->footer("Example:\n  octet inspect mobilenet.onnx");
-  auto model = std::make_shared<std::string>();
-  app->add_option("MODEL", *model, "ONNX file")->required();
+  app->footer(
+      "Examples:\n  octet inspect mobilenet.onnx\n  octet inspect detector.onnx --shape "
+      "input=1x3x320x320");
+  struct Args {
+    std::string model;
+    InputShapes shapes;
+  };
+  auto a = std::make_shared<Args>();
+  app->add_option("MODEL", a->model, "ONNX file")->required();
+  AddShapeOption(app, a->shapes);
   return {app, [=, &common] {
-            const InspectResult result = Inspect(Model::Load(*model));
+            const InspectResult result = Inspect(Model::Load(a->model), a->shapes);
             if (common.json) {
               PrintJson(ToJson(result));
             } else {

@@ -159,12 +159,14 @@ Command AddAudit(CLI::App& root, Common& common) {
   app->footer("Example:\n  octet audit int8.onnx --target onnxruntime");
   struct Args {
     std::string model, target = "onnxruntime";
+    InputShapes shapes;
   };
   auto a = std::make_shared<Args>();
   app->add_option("QUANT", a->model, "QDQ ONNX file")->required();
   app->add_option("--target", a->target, "octet, onnxruntime or tensorrt")->required();
+  AddShapeOption(app, a->shapes);
   return {app, [=, &common] {
-            const AuditResult r = Audit(Model::Load(a->model), a->target);
+            const AuditResult r = Audit(Model::Load(a->model), a->target, a->shapes);
             bool fatal = false;
             for (const auto& f : r.findings) fatal = fatal || f.fatal;
             if (common.json) {

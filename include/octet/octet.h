@@ -70,7 +70,7 @@ struct QuantizeOptions : RunOptions {
 // combinations that make no sense, saying why.
 [[nodiscard]] Recipe WithSettings(const Recipe& recipe, const std::vector<std::string>& settings);
 
-[[nodiscard]] InspectResult Inspect(const Model& model);
+[[nodiscard]] InspectResult Inspect(const Model& model, const InputShapes& shapes = {});
 
 // Statistics of the float model's values, into a mergeable file.
 CalibrateResult Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
@@ -115,12 +115,14 @@ struct EvalOptions : RunOptions {
 std::vector<std::string> DumpOperands(const Model& quantized, const DataOptions& data,
                                       const std::string& layer, const std::string& folder,
                                       bool csv = false);
-[[nodiscard]] AuditResult Audit(const Model& quantized, const std::string& target);
+[[nodiscard]] AuditResult Audit(const Model& quantized, const std::string& target,
+                                const InputShapes& shapes = {});
 
 // Times models beside each other, interleaved, after checking that their outputs agree as far as
 // they should.
 struct BenchOptions : RunOptions {
   int64_t batch = 1;
+  InputShapes shapes;
   double seconds = 2;    // per row
   bool steps = false;    // time every step
   bool explain = false;  // say why kernels were refused

@@ -19,6 +19,10 @@ struct ProgressEvent {
 };
 using Progress = std::function<void(const ProgressEvent&)>;
 
+// Shapes of inputs by name, for models with open sizes; the name may be empty where there is one
+// input.
+using InputShapes = std::map<std::string, std::vector<int64_t>>;
+
 struct LayerNote {
   std::string node;
   std::string op;
@@ -40,6 +44,9 @@ struct InspectResult {
   std::vector<Layer> layers;                 // in execution order
   int64_t macs = 0, quantizable_macs = 0, parameters = 0;
   std::vector<std::string> unsupported;  // operators that cannot run, with a node each
+  // Inputs with sizes that neither the model nor the caller fixes, "x: float32[1,3,?,?]": what
+  // depends on them is not counted.
+  std::vector<std::string> open_inputs;
 };
 
 // One sweep of α for one group of channels: mean squared error of the readers' outputs relative to

@@ -22,7 +22,9 @@ Model Runnable(const Model& model, bool lower) {
 
 }  // namespace
 
-InspectResult Inspect(const Model& model) { return InspectGraph(model.graph()); }
+InspectResult Inspect(const Model& model, const InputShapes& shapes) {
+  return InspectGraph(model.graph(), Target::kOnnxRuntime, shapes);
+}
 
 EvalResult Evaluate(const Model& model, const DataOptions& data, const Model* reference,
                     const EvalOptions& options) {
@@ -64,13 +66,14 @@ std::vector<std::string> DumpOperands(const Model& quantized, const DataOptions&
   return paths;
 }
 
-AuditResult Audit(const Model& quantized, const std::string& target) {
-  return AuditGraph(quantized.graph(), ParseTarget(target), Evaluator());
+AuditResult Audit(const Model& quantized, const std::string& target, const InputShapes& shapes) {
+  return AuditGraph(quantized.graph(), ParseTarget(target), Evaluator(), shapes);
 }
 
 BenchResult Bench(const Model& model, const Model* quantized, const BenchOptions& options) {
   BenchRequest request;
   request.batch = options.batch;
+  request.shapes = options.shapes;
   request.seconds = options.seconds;
   request.steps = options.steps;
   request.explain = options.explain;

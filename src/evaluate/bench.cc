@@ -142,6 +142,17 @@ class Contestant {
   int64_t constant_bytes_ = 0, activation_bytes_ = 0;
 };
 
+// What a user might write for an input with open sizes, such as 1x3x224x224.
+std::string ShapeToGive(const ValueType& type) {
+  if (!type.has_rank) return "1x...";
+  std::string text;
+  for (size_t i = 0; i < type.dims.size(); ++i) {
+    const int64_t size = type.dims[i] != kUnknownDim ? type.dims[i] : i == 0 ? 1 : 224;
+    text += Cat(i > 0 ? "x" : "", size);
+  }
+  return text;
+}
+
 // Largest difference of any output, over the range of the first graph's.
 double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   if (a.size() != b.size()) {
@@ -179,15 +190,16 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
          ", expected more than 0");
   }
   const ThreadScope threads(request.threads);
-  const Graph sized = WithBatch(model, request.batch);
+  const Graph sized = WithBatch(model, request.batch, request.shapes);
   std::mt19937 random(kSeed);
   std::vector<Tensor> tensors;
   std::vector<Shape> shapes;
   for (ValueId id : sized.inputs) {
     const Value& input = sized.value(id);
     if (!input.type.is_static()) {
-      Fail(ErrorCode::kUnsupported, "bench: input '", input.name, "' is ", input.type.ToString(),
-           ", expected a known rank");
+      Fail(ErrorCode::kInvalidArgument, "bench: input '", input.name, "' is ",
+           input.type.ToString(), ": fix its open sizes with --shape ", input.name, "=",
+           ShapeToGive(input.type));
     }
     shapes.push_back(input.type.static_shape());
     tensors.push_back(RandomInput(input.name, input.type.dtype, shapes.back(),

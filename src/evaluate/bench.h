@@ -17,6 +17,7 @@ struct BenchRequest {
   bool explain = false;  // say which kernels were refused, and why
   int threads = 0;       // 0: all cores
   Progress progress;
+  InputShapes shapes = {};  // for open dimensions
 };
 
 // `quantized` may be null; it is run as it is given (lowered, or not). Inputs are random from a

@@ -62,9 +62,10 @@ int64_t ParametersOf(const Graph& graph, const Node& n) {
 
 }  // namespace
 
-InspectResult InspectGraph(const Graph& original, Target target) {
-  const Graph graph = WithBatch(original, 1);
+InspectResult InspectGraph(const Graph& original, Target target, const InputShapes& shapes) {
+  const Graph graph = WithBatch(original, 1, shapes);
   InspectResult r;
+  r.open_inputs = OpenInputs(graph);
   r.name = original.name;
   r.opset = original.opset();
   for (ValueId v : original.inputs) {

@@ -48,5 +48,35 @@ TEST(Inspect, BatchScalesTheWork) {
   EXPECT_EQ(four.value(four.Find("conv1_out")).type.ToString(), "float32[4,16,6,6]");
 }
 
+Graph Detector() {
+  test::Net n({1, 3, 32, 32});
+  ValueType& type = n.g.value(n.x).type;
+  type.dims = {kUnknownDim, 3, kUnknownDim, kUnknownDim};
+  const ValueId pool =
+      n.Op("MaxPool", "pool", {n.x}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  n.g.outputs = {n.Op("Relu", "relu", {n.Conv("conv", pool, {8, 3, 3, 3})})};
+  return n.g;
+}
+
+TEST(Inspect, OpenSizesStayOpenUntilTheyAreGiven) {
+  const Graph g = Detector();
+  const InspectResult open = InspectGraph(g);
+  EXPECT_THAT(open.open_inputs, testing::ElementsAre("x: float32[1,3,?,?]"));
+  EXPECT_EQ(open.macs, 0);
+  const InspectResult closed = InspectGraph(g, Target::kOnnxRuntime, {{"x", {1, 3, 20, 10}}});
+  EXPECT_TRUE(closed.open_inputs.empty());
+  EXPECT_GT(closed.macs, 0);
+  EXPECT_EQ(InspectGraph(g, Target::kOnnxRuntime, {{"", {1, 3, 20, 10}}}).macs, closed.macs);
+}
+
+TEST(Inspect, RefusesShapesThatDoNotFitTheModel) {
+  const Graph g = Detector();
+  for (const InputShapes& wrong :
+       {InputShapes{{"y", {1, 3, 8, 8}}}, InputShapes{{"x", {1, 4, 8, 8}}},
+        InputShapes{{"x", {1, 3, 8}}}}) {
+    EXPECT_THROW((void)InspectGraph(g, Target::kOnnxRuntime, wrong), Error);
+  }
+}
+
 }  // namespace
 }  // namespace octet

@@ -107,9 +107,10 @@ AuditResult AuditForOctet(const Graph& graph, const EvaluateFn& evaluate) {
 
 }  // namespace
 
-AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& evaluate) {
-  const Graph graph =
-      WithBatch(original, 1);  // an open batch would leave all shapes open, and the work uncounted
+AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& evaluate,
+                       const InputShapes& shapes) {
+  // An open batch would leave all shapes open, and the work uncounted.
+  const Graph graph = WithBatch(original, 1, shapes);
   if (target == Target::kOctet) return AuditForOctet(graph, evaluate);
   const AuditView view(graph, original);
   const bool ort = target == Target::kOnnxRuntime;

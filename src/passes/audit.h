@@ -10,6 +10,7 @@
 
 #include "graph/graph.h"
 #include "octet/results.h"
+#include "passes/macs.h"
 #include "passes/place_quantizers.h"
 #include "passes/simplify.h"
 
@@ -17,6 +18,7 @@ namespace octet {
 
 // `graph` holds QuantizeLinear/DequantizeLinear (or integer operators already); multiply-adds are
 // counted for batch 1. `evaluate` serves the octet target, as in Lower().
-[[nodiscard]] AuditResult AuditGraph(const Graph& graph, Target target, const EvaluateFn& evaluate);
+[[nodiscard]] AuditResult AuditGraph(const Graph& graph, Target target, const EvaluateFn& evaluate,
+                                     const InputShapes& shapes = {});
 
 }  // namespace octet

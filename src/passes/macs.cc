@@ -31,6 +31,41 @@ bool IsWeighted(const Node& n) {
   return kOps.contains(n.op);
 }
 
+ValueId InputNamed(const Graph& graph, const std::string& name) {
+  if (name.empty() && graph.inputs.size() == 1) return graph.inputs[0];
+  std::string names;
+  for (ValueId id : graph.inputs) {
+    if (graph.value(id).name == name) return id;
+    names += Cat(names.empty() ? "'" : ", '", graph.value(id).name, "'");
+  }
+  Fail(ErrorCode::kInvalidArgument, "shape of input '", name, "': the model's inputs are ", names);
+}
+
+std::string ToString(const std::vector<int64_t>& dims) {
+  std::string text;
+  for (int64_t d : dims) text += Cat(text.empty() ? "" : "x", d);
+  return text;
+}
+
+void SetInputShape(Graph& g, const Graph& original, const std::string& name,
+                   const std::vector<int64_t>& dims) {
+  const ValueId id = InputNamed(g, name);
+  const ValueType& declared = original.value(id).type;
+  bool fits = !declared.has_rank || declared.dims.size() == dims.size();
+  for (size_t i = 0; i < dims.size(); ++i) {
+    fits = fits && dims[i] >= 0 &&
+           (!declared.has_rank || declared.dims[i] == kUnknownDim || declared.dims[i] == dims[i]);
+  }
+  if (!fits) {
+    Fail(ErrorCode::kInvalidArgument, "shape of input '", g.value(id).name, "' is ", ToString(dims),
+         ", expected ", declared.ToString());
+  }
+  ValueType& type = g.value(id).type;
+  type.has_rank = true;
+  type.dims = dims;
+  type.symbols.clear();
+}
+
 }  // namespace
 
 int64_t MacsOf(const Graph& graph, const Node& node) {
@@ -58,15 +93,16 @@ int64_t MacsOf(const Graph& graph, const Node& node) {
   return y ? y->elements() * (*x)[x->rank() - 1] : 0;
 }
 
-Graph WithBatch(const Graph& graph, int64_t batch) {
+Graph WithBatch(const Graph& graph, int64_t batch, const InputShapes& shapes) {
   Graph g = graph;
   for (ValueId id : g.inputs) {
     ValueType& type = g.value(id).type;
-    for (size_t i = 0; i < type.dims.size(); ++i) {
-      if (type.dims[i] == kUnknownDim) type.dims[i] = i == 0 ? batch : 1;
+    if (!type.dims.empty() && type.dims[0] == kUnknownDim) {
+      type.dims[0] = batch;
+      if (!type.symbols.empty()) type.symbols[0].clear();
     }
-    type.symbols.clear();
   }
+  for (const auto& [name, dims] : shapes) SetInputShape(g, graph, name, dims);
   // What was declared for the open batch must not outlive it.
   for (NodeId id : g.TopologicalOrder()) {
     for (ValueId v : g.node(id).outputs) {
@@ -77,6 +113,15 @@ Graph WithBatch(const Graph& graph, int64_t batch) {
   }
   InferShapes(g, false);
   return g;
+}
+
+std::vector<std::string> OpenInputs(const Graph& graph) {
+  std::vector<std::string> open;
+  for (ValueId id : graph.inputs) {
+    const Value& input = graph.value(id);
+    if (!input.type.is_static()) open.push_back(input.name + ": " + input.type.ToString());
+  }
+  return open;
 }
 
 }  // namespace octet

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "graph/graph.h"
+#include "octet/results.h"
 
 namespace octet {
 
@@ -12,8 +15,12 @@ namespace octet {
 // not known.
 [[nodiscard]] int64_t MacsOf(const Graph& graph, const Node& node);
 
-// The graph with every open dimension of its inputs set to `batch` where it comes first and to 1
-// elsewhere, and with shapes inferred again.
-[[nodiscard]] Graph WithBatch(const Graph& graph, int64_t batch);
+// The graph with open dimensions of its inputs closed and shapes inferred again: as `shapes` says,
+// else to `batch` where the dimension comes first; others stay open. Throws kInvalidArgument where
+// a shape is of no input or contradicts what the model fixes.
+[[nodiscard]] Graph WithBatch(const Graph& graph, int64_t batch, const InputShapes& shapes = {});
+
+// Inputs with dimensions that are open still, as "x: float32[1,3,?,?]".
+[[nodiscard]] std::vector<std::string> OpenInputs(const Graph& graph);
 
 }  // namespace octet

@@ -13,6 +13,7 @@
 #include "runtime/ops.h"
 #include "runtime/plan.h"
 #include "runtime/plan_builder.h"
+#include "runtime/subnormals.h"
 
 namespace octet {
 namespace {
@@ -64,6 +65,7 @@ std::vector<ConstantPtr> FoldConstants(const Graph& graph) {
           std::make_shared<const Tensor>(std::move(results[i]));
     }
   }
+  FlushSubnormalWeights(graph, known);
   return known;
 }
 

@@ -104,6 +104,19 @@ struct Network {
   }
 };
 
+TEST(Executor, SubnormalWeightsCountAsZero) {
+  // 1e10 * 1e-40 would be a normal float: only weights that were flushed give zero.
+  Tensor w =
+      Floats(Shape{2, 4, 1, 1}, {1e-40F, -1e-40F, 1e-40F, 1e-40F, 1e-40F, 2.0F, 0.0F, -1e-40F});
+  const Tensor x = Floats(Shape{1, 4, 1, 2}, std::vector<float>(8, 1e10F));
+  TestGraph g;
+  const ValueId input = g.Input({1, 4, 1, 2});
+  g.Output(g.Op("Conv", {input, g.Constant(std::move(w))}));
+  const Executor executor(g.graph);
+  const std::vector<TensorView> inputs = {x.view()};
+  EXPECT_THAT(Values(executor.Run(inputs)[0]), ElementsAre(0.0F, 0.0F, 2e10F, 2e10F));
+}
+
 TEST(Executor, ConvolutionsEqualTheDefinition) {
   struct Case {
     int64_t n, ic, h, w, oc, k, group, stride, pad, dilation;
