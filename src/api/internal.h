@@ -10,6 +10,8 @@ namespace octet {
 [[nodiscard]] Preprocess PreprocessOf(const DataOptions& options);
 [[nodiscard]] Dataset OpenData(const Graph& graph, const DataOptions& options);
 // Share of the multiply-adds that lowering turns into INT8 operators.
-[[nodiscard]] double Int8MacFraction(const Graph& quantized);
+[[nodiscard]] double Int8MacFraction(const Graph& quantized, const InputShapes& shapes = {});
+// Shapes of the first sample, where the model leaves sizes open: what it was calibrated for.
+[[nodiscard]] InputShapes ShapesOf(const Graph& graph, const Dataset& data);
 
 }  // namespace octet

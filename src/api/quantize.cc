@@ -7,6 +7,7 @@
 #include "graph/ops.h"
 #include "octet/octet.h"
 #include "passes/lower.h"
+#include "passes/macs.h"
 #include "quantize/manifest.h"
 #include "quantize/road.h"
 #include "sweep/views.h"
@@ -39,8 +40,19 @@ void WriteStage(const StageWriter& stages, const std::string& stage, const Graph
 
 }  // namespace
 
-double Int8MacFraction(const Graph& quantized) {
-  const InspectResult inspected = Inspect(Model(std::make_shared<const Graph>(quantized)));
+InputShapes ShapesOf(const Graph& graph, const Dataset& data) {
+  InputShapes shapes;
+  if (data.size() == 0 || OpenInputs(WithBatch(graph, 1)).empty()) return shapes;
+  const Sample sample = data.Load(0);
+  for (size_t i = 0; i < sample.inputs.size(); ++i) {
+    const auto dims = sample.inputs[i].shape().dims();
+    shapes[data.inputs()[i].name] = {dims.begin(), dims.end()};
+  }
+  return shapes;
+}
+
+double Int8MacFraction(const Graph& quantized, const InputShapes& shapes) {
+  const InspectResult inspected = Inspect(Model(std::make_shared<const Graph>(quantized)), shapes);
   Graph lowered = quantized;
   const LoweringReport report = Lower(lowered, Evaluator());
   int64_t kept = 0;
@@ -117,7 +129,8 @@ std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions&
   std::optional<Dataset> dataset;
   if (!data.path.empty()) dataset = OpenData(*graph, data);
   QuantizeResult result = QuantizeGraph(*graph, dataset ? &*dataset : nullptr, recipe, road);
-  result.macs_int8_fraction = Int8MacFraction(*graph);
+  result.macs_int8_fraction =
+      Int8MacFraction(*graph, dataset ? ShapesOf(*graph, *dataset) : InputShapes{});
   const bool wants_lowered = std::any_of(options.stages.begin(), options.stages.end(),
                                          [](const auto& s) { return s.first == "lower"; });
   if (wants_lowered) {

@@ -260,7 +260,7 @@ class SweepRun {
     record.ranges = std::move(result.activations);
     record.smoothing = std::move(result.smoothing);
     record.warnings = std::move(result.warnings);
-    record.macs_int8_fraction = Int8MacFraction(*graph);
+    record.macs_int8_fraction = Int8MacFraction(*graph, ShapesOf(*graph, calibration->data));
     const Model quantized(std::move(graph));
 
     start = Clock::now();

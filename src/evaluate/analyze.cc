@@ -20,19 +20,23 @@
 namespace octet {
 namespace {
 
-bool HasOp(const Graph& graph, std::string_view op) {
-  for (size_t i = 0; i < graph.node_count(); ++i) {
-    if (graph.node(static_cast<NodeId>(i)).Is(op)) return true;
-  }
-  return false;
+int Count(const Graph& graph, std::string_view op) {
+  int count = 0;
+  for (size_t i = 0; i < graph.node_count(); ++i)
+    count += graph.node(static_cast<NodeId>(i)).Is(op) ? 1 : 0;
+  return count;
 }
 
-// The float model as it was when quantizers were placed.
+// The float model as it was when quantizers were placed. Some BatchNormalizations cannot be folded;
+// where others are gone from the quantized model, those were.
 Graph Prepare(const Graph& reference, const Graph& quantized, std::vector<std::string>& rescaled) {
   Graph g = reference;
-  if (!HasOp(quantized, "Identity")) RemoveIdentities(g);
+  const auto went = [&](std::string_view op) {
+    return Count(quantized, op) < Count(reference, op);
+  };
+  if (went("Identity")) RemoveIdentities(g);
   FoldConstants(g, EvaluateNode);
-  if (!HasOp(quantized, "BatchNormalization")) FoldBatchNorm(g);
+  if (went("BatchNormalization")) FoldBatchNorm(g);
   InferShapes(g, false);
   rescaled = AlignRescaling(g, quantized);
   return g;
