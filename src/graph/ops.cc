@@ -17,8 +17,8 @@ using Key = std::pair<std::string_view, std::string_view>;  // operator, domain
 const std::map<Key, const OpInfo*>& Table() {
   static const std::map<Key, const OpInfo*> table = [] {
     std::map<Key, const OpInfo*> rows;
-    for (const auto family : {ElementwiseOps(), ConvOps(), LinearOps(), NormalizeOps(), ShapeOps(),
-                              IndexOps(), QuantizeOps(), OctetOps()}) {
+    for (const auto family : {ElementwiseOps(), ConvOps(), LinearOps(), RecurrentOps(),
+                              NormalizeOps(), ShapeOps(), IndexOps(), QuantizeOps(), OctetOps()}) {
       for (const OpInfo& row : family) rows.emplace(Key{row.op, row.domain}, &row);
     }
     return rows;

@@ -81,8 +81,9 @@ void InferBroadcast(InferContext& c);
 
 // The families.
 [[nodiscard]] std::span<const OpInfo> ElementwiseOps();
-[[nodiscard]] std::span<const OpInfo> ConvOps();       // convolution and pooling
-[[nodiscard]] std::span<const OpInfo> LinearOps();     // Gemm, MatMul
+[[nodiscard]] std::span<const OpInfo> ConvOps();  // convolution and pooling
+[[nodiscard]] std::span<const OpInfo> LinearOps();
+[[nodiscard]] std::span<const OpInfo> RecurrentOps();  // RNN, GRU, LSTM
 [[nodiscard]] std::span<const OpInfo> NormalizeOps();  // normalization, Softmax, reductions
 [[nodiscard]] std::span<const OpInfo> ShapeOps();      // data moved, not changed
 [[nodiscard]] std::span<const OpInfo> IndexOps();     // gathering, scattering, making index tensors

@@ -32,9 +32,9 @@ bool IsBiasOfMatMul(const AuditView& view, const Node& node) {
 }
 
 bool IsAudited(const Node& n) {
-  static constexpr std::array kOps = {"Conv",    "ConvTranspose", "Gemm",
-                                      "MatMul",  "Add",           "Concat",
-                                      "MaxPool", "AveragePool",   "GlobalAveragePool"};
+  static constexpr std::array kOps = {
+      "Conv", "ConvTranspose", "Gemm",   "MatMul",  "LSTM",        "GRU",
+      "RNN",  "Add",           "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"};
   return n.domain.empty() && !n.removed && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
 }
 

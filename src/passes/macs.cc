@@ -26,8 +26,8 @@ size_t WeightInput(const Node& n) {
 
 bool IsWeighted(const Node& n) {
   static const std::set<std::string> kOps = {
-      "Conv",  "ConvTranspose", "Gemm",          "MatMul",      "QConv",
-      "QGemm", "QLinearConv",   "QLinearMatMul", "ConvInteger", "MatMulInteger"};
+      "Conv",          "ConvTranspose", "Gemm",          "MatMul", "QConv", "QGemm", "QLinearConv",
+      "QLinearMatMul", "ConvInteger",   "MatMulInteger", "LSTM",   "GRU",   "RNN"};
   return kOps.contains(n.op);
 }
 
@@ -83,6 +83,13 @@ int64_t MacsOf(const Graph& graph, const Node& node) {
     return 0;  // a geometry that does not fit is the runtime's to refuse
   }
   if (x->rank() < 1 || w->rank() < 1) return 0;
+  if (node.op == "LSTM" || node.op == "GRU" || node.op == "RNN") {
+    // Every row of x meets W (D,GH,I) and, as state, R (D,GH,H).
+    const auto r = KnownShape(graph, node.input(2));
+    return r && x->rank() == 3 && w->rank() == 3
+               ? (*x)[0] * (*x)[1] * (w->elements() + r->elements())
+               : 0;
+  }
   if (node.op == "Gemm") {
     if (x->rank() != 2 || w->rank() != 2) return 0;
     return x->elements() * (*w)[node.GetInt("transB", 0) != 0 ? 0 : 1];

@@ -10,9 +10,9 @@
 
 namespace octet {
 
-// Of Conv, ConvTranspose, Gemm, MatMul and their integer forms (QLinearConv, octet.QConv, ...) for
-// the shapes of their inputs; taps on padding counted. 0 for other operators and where shapes are
-// not known.
+// Of Conv, ConvTranspose, Gemm, MatMul, their integer forms (QLinearConv, octet.QConv, ...), LSTM,
+// GRU, RNN, for the shapes of their inputs; taps on padding counted. 0 for other operators and
+// where shapes are not known.
 [[nodiscard]] int64_t MacsOf(const Graph& graph, const Node& node);
 
 // The graph with open dimensions of its inputs closed and shapes inferred again: as `shapes` says,

@@ -84,7 +84,8 @@ class Planner {
   void ConsiderCompute(NodeId id) {
     const Node& n = graph_.node(id);
     if (!OneOf(n, std::array{"Conv", "Gemm", "MatMul"})) {
-      if (n.Is("ConvTranspose")) Skip(n, "ConvTranspose has no INT8 operator in the targets");
+      if (OneOf(n, std::array{"ConvTranspose", "LSTM", "GRU", "RNN"}))
+        Skip(n, Cat(n.op, " has no INT8 operator in the targets"));
       return;
     }
     if (options_.excluded.contains(n.name)) return Skip(n, "excluded by the recipe");

@@ -20,6 +20,9 @@ constexpr OpRow kRows[] = {
     {"ConvTranspose", "", MakeConvTranspose},
     {"Gemm", "", MakeGemm},
     {"MatMul", "", MakeMatMul},
+    {"RNN", "", MakeRecurrent},
+    {"GRU", "", MakeRecurrent},
+    {"LSTM", "", MakeRecurrent},
 
     {"Relu", "", MakeUnary},
     {"LeakyRelu", "", MakeUnary},

@@ -12,7 +12,7 @@ bool IsSubnormal(float v) { return v != 0.0F && std::fabs(v) < std::numeric_limi
 
 bool MultipliesWeights(const Node& node) {
   return node.Is("Conv") || node.Is("ConvTranspose") || node.Is("Gemm") || node.Is("MatMul") ||
-         node.Is("LSTM") || node.Is("GRU") || node.Is("PermutedMatMul", "octet");
+         node.Is("LSTM") || node.Is("GRU") || node.Is("RNN") || node.Is("PermutedMatMul", "octet");
 }
 
 }  // namespace

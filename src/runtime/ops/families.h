@@ -14,6 +14,9 @@ Step MakeGemm(const StepRequest& r);
 Step MakeMatMul(const StepRequest& r);
 Step MakePermutedMatMul(const StepRequest& r);  // domain octet, made by passes/fuse_float.h
 
+// recurrent.cc
+Step MakeRecurrent(const StepRequest& r);  // RNN, GRU, LSTM
+
 // unary.cc: one float32 or integer function of each element
 Step MakeUnary(const StepRequest& r);
 Step MakeClip(const StepRequest& r);
