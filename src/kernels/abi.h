@@ -65,6 +65,13 @@ struct DenseArgs {
   EpilogueArgs epilogue;  // arrays start at channel 0
 };
 
+// For kernels made for few output channels: codes are stored, there is no residual, and the rows of
+// y that run i makes begin at row i * y_pitch.
+struct DenseNarrowArgs {
+  DenseArgs dense;
+  int64_t y_pitch;
+};
+
 // Depthwise convolution of one NHWC image: output rows [oy_begin, oy_end), all columns, all
 // channels.
 struct DepthwiseArgs {

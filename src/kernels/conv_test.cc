@@ -98,8 +98,8 @@ class ConvCheck {
     residual_.reset();
     std::vector<uint8_t> expected;
     ASSERT_TRUE(run(Isa::kPortable, "octet_conv_reference", &expected));
-    for (const Op op : {Op::Dense, Op::Depthwise}) {
-      for (const auto& [isa, kernel] : kernels_[op == Op::Dense ? 0 : 1]) {
+    for (const auto& kernels : kernels_) {
+      for (const auto& [isa, kernel] : kernels) {
         std::vector<uint8_t> got;
         if (!run(isa, kernel, &got)) continue;
         ++runs_;
@@ -119,7 +119,8 @@ class ConvCheck {
  private:
   std::mt19937 rng_;
   std::unique_ptr<GuardedBuffer> residual_;
-  std::vector<std::pair<Isa, std::string>> kernels_[2] = {testing::KernelsOf(Op::Dense),
+  std::vector<std::pair<Isa, std::string>> kernels_[3] = {testing::KernelsOf(Op::Dense),
+                                                          testing::KernelsOf(Op::DenseNarrow),
                                                           testing::KernelsOf(Op::Depthwise)};
   int runs_ = 0;
 };
@@ -315,6 +316,35 @@ TEST(Conv, TwoFilterRowsAsOnePiece) {
           }
 }
 
+// Few channels out, whose kernels have pixels in their lanes: runs around 16 and 32 pixels,
+// channels around 8 and 16, every side without padding once, rows that end where the image does.
+TEST(Conv, FewChannelsOut) {
+  ConvCheck check(11);
+  std::mt19937& rng = *check.rng();
+  for (const int64_t in : {1, 3, 8})
+    for (const int64_t out : {1, 7, 8, 9, 16, 24, 40})
+      for (const int64_t w : {17, 34, 50, 66})
+        for (const int64_t stride : {1, 2}) {
+          ConvProblem p = Problem(1, in, out, 3, stride, 1);
+          const auto side = rng() % 5;
+          if (side == 0) p.pad_top = 0;
+          if (side == 1) p.pad_left = 0;
+          if (side == 2) p.pad_bottom = 0;
+          if (side == 3) p.pad_right = 0;
+          p.pad_left += static_cast<int64_t>(rng() % 3);
+          p.dilation_h = 1 + static_cast<int64_t>(rng() % 2);
+          p.x_type = (rng() & 1) != 0 ? CodeType::kUint8 : CodeType::kInt8;
+          p.x_zero_point = static_cast<int32_t>(rng() % 100);
+          check.Run(MakeCase(p, 2, 6, w, OutputType::kUint8, &check, static_cast<int>(rng() % 3)));
+          if (HasFatalFailure()) return;
+        }
+  check.Run(MakeCase(Problem(1, 3, 16, 1, 1, 0), 1, 1, 83, OutputType::kInt8, &check));
+  ConvProblem p = Problem(1, 3, 8, 3, 1, 0);  // as many columns inside as the image has steps
+  p.kernel_w = p.stride_w = p.pad_right = 2;
+  check.Run(MakeCase(p, 1, 6, 40, OutputType::kUint8, &check));
+  check.Run(MakeCase(Problem(1, 2, 8, 5, 1, 2), 1, 40, 83, OutputType::kInt8, &check));
+}
+
 TEST(Conv, ThreadsDoNotChangeTheResult) {
   const ThreadScope threads(5);
   ConvCheck check(9);
@@ -358,7 +388,7 @@ TEST(Conv, Depthwise3x3Interiors) {
 
 // Products of 0.5 by construction: acc * 0.5 ends in .5 for every odd acc, on both sides of zero.
 TEST(Conv, RequantizeTiesGoToEven) {
-  for (const auto& op : {Op::Dense, Op::Reference}) {
+  for (const auto& op : {Op::Dense, Op::DenseNarrow, Op::Reference}) {
     for (const auto& [isa, kernel] : testing::KernelsOf(op)) {
       const ForcedChoice forced(isa, kernel);
       const int8_t one = 1;
@@ -378,7 +408,7 @@ TEST(Conv, RequantizeTiesGoToEven) {
 }
 
 TEST(Conv, HugeMultipliersSaturate) {
-  for (const auto& op : {Op::Dense, Op::Reference}) {
+  for (const auto& op : {Op::Dense, Op::DenseNarrow, Op::Reference}) {
     for (const auto& [isa, kernel] : testing::KernelsOf(op)) {
       const ForcedChoice forced(isa, kernel);
       const int8_t weight[] = {1, -1};

@@ -152,6 +152,10 @@ std::optional<std::string> SumWeights(const ConvProblem& p, int64_t per_channel,
   return overflow;
 }
 
+// Where lanes that are pixels beat lanes that are channels, and tiles: the more of K and of
+// channels, the fuller those are.
+constexpr int64_t kNarrowChannels = 24, kNarrowDwords = 12, kNarrowApart = 8;
+
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t RoundUp4(int64_t v) { return CeilDiv(v, 4) * 4; }
 
@@ -196,6 +200,7 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
     // A tile's 64 of K cost what two vectors' 4 do: 2, and the detour of its sums through memory.
     return Cat("pieces of ", kc_, " bytes leave tiles of 64 too empty");
   }
+  if (kernel.op == Op::DenseNarrow) return RefusalOfNarrow();
   if (kernel.op == Op::Depthwise) {
     if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
       return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ",
@@ -213,6 +218,23 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
                  p.stride_h, "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
     }
     if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
+  }
+  return {};
+}
+
+// Of kernels whose lanes are pixels.
+std::string Convolution::RefusalOfNarrow() const {
+  const ConvProblem& p = problem_;
+  const Epilogue& e = p.epilogue;
+  if ((e.output != OutputType::kUint8 && e.output != OutputType::kInt8) || e.residual.present)
+    return "codes without residual only";
+  if (KernelForced()) return {};
+  const int64_t channels = p.out_channels / p.groups, dwords = taps_ * CeilDiv(kc_, 4);
+  const int64_t apart = p.stride_w * p.in_channels;
+  if (channels > kNarrowChannels || dwords > kNarrowDwords || apart > kNarrowApart) {
+    return Cat("at most ", kNarrowChannels, " channels of ", 4 * kNarrowDwords,
+               " bytes of K each, pixels at most ", kNarrowApart, " bytes apart: ", channels,
+               " channels of ", 4 * dwords, ", pixels ", apart, " apart");
   }
   return {};
 }
@@ -236,7 +258,8 @@ void Convolution::Choose(std::string_view overflow) {
   kernel_ = nullptr;
   candidates_.clear();
   for (const KernelInfo& kernel : Registry()) {
-    if (kernel.op != Op::Dense && kernel.op != Op::Depthwise && kernel.op != Op::Reference)
+    if (kernel.op != Op::Dense && kernel.op != Op::DenseNarrow && kernel.op != Op::Depthwise &&
+        kernel.op != Op::Reference)
       continue;
     std::string why = kernel_ != nullptr ? Cat("later in the list than ", kernel_->name)
                                          : Refusal(kernel, overflow);

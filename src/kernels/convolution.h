@@ -4,10 +4,10 @@
 //   Dense      implicit GEMM, block by block of output rows. A block's input is read in place
 //              where the image needs no padding, else from a copy of its rows with the padding
 //              written out (and the sign bit of int8 flipped), ordered so that output pixels are
-//              a constant stride apart. Of wide images tiles copy the edges only. A filter row is
-//              one piece of kernel_w * C bytes. Of few channels and stride 2, two input rows are
-//              copied as one of pixels twice as wide, so that two filter rows are one piece:
-//              tiles of 64 bytes of K are fuller.
+//              a constant stride apart. Of wide images tiles and narrow kernels copy the edges
+//              only. A filter row is one piece of kernel_w * C bytes. Of few channels and stride 2,
+//              two input rows are copied as one of pixels twice as wide, so that two filter rows
+//              are one piece: tiles of 64 bytes of K are fuller.
 //   Depthwise  one input channel per output channel
 //   Reference  where a sum could leave int32
 #pragma once
@@ -48,6 +48,7 @@ class Convolution {
 
   void CutRows(bool fold);
   [[nodiscard]] std::string Refusal(const KernelInfo& kernel, std::string_view overflow) const;
+  [[nodiscard]] std::string RefusalOfNarrow() const;
   void Choose(std::string_view overflow);
   void Pack();
   void Address(const Space& space, const Block& block, DenseArgs* args) const;
@@ -58,8 +59,8 @@ class Convolution {
   void Dispatch(const Images& images) const;
   void RunDense(const Images& images) const;
   void RunBlock(const Space& space, const Block& block, int64_t n0, int64_t n1) const;
-  [[nodiscard]] bool MayReadThrough(const Space& space) const;
-  void RunThrough(const Space& space, const Block& rows, int64_t n0, int64_t n1) const;
+  [[nodiscard]] bool MayReadInside(const Space& space) const;
+  void RunInside(const Space& space, const Block& rows, int64_t n0, int64_t n1) const;
   void RunDensePiece(const Space& space, int64_t begin, int64_t end, int64_t n0, int64_t n1) const;
   void RunDepthwise(const Images& images) const;
   [[nodiscard]] int64_t OutSize(std::string_view axis, int64_t size, int64_t pad, int64_t kernel,

@@ -29,8 +29,9 @@ constexpr int64_t kSlack = 128;
 constexpr int64_t kTileRows = 16;
 // A tile kernel computes 16 rows whatever it is given: below this a vector kernel is faster.
 constexpr int64_t kFewRows = 4;
-// Columns of an image for each of padding from which tiles read it in place.
-constexpr int64_t kWidthReadThrough = 12;
+// Columns of an image for each of padding from which tiles read it in place; columns inside from
+// which narrow kernels do.
+constexpr int64_t kWidthOfTiles = 12, kWidthOfNarrow = 16;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -62,6 +63,20 @@ EpilogueArgs OfRun(EpilogueArgs e, const Images& im) {
   return e;
 }
 
+// Outputs [begin, end) of an axis.
+struct Range {
+  int64_t begin, end;
+  [[nodiscard]] int64_t size() const { return end - begin; }
+};
+
+// Those of whose filters no tap lies in the padding.
+Range Inside(int64_t in, int64_t out, int64_t pad, int64_t kernel, int64_t stride,
+             int64_t dilation) {
+  const int64_t begin = std::min(out, CeilDiv(pad, stride));
+  const int64_t span = in + pad - (dilation * (kernel - 1) + 1);  // of the last one's first tap
+  return {begin, std::clamp(span < 0 ? 0 : span / stride + 1, begin, out)};
+}
+
 EpilogueArgs FromChannel(EpilogueArgs e, int64_t channel) {
   e.bias += channel;
   e.multiplier += channel;
@@ -83,11 +98,12 @@ struct Convolution::Space {
   [[nodiscard]] int64_t units() const { return by_pixel ? out_width : images.batch * out_height; }
 };
 
-// Output rows [row, row + rows) of an image, columns [column, column + columns). `through`: from
-// `column` of the first row to column + columns of the last, and all between: one run.
+// Output rows [row, row + rows) of an image, columns [column, column + columns). `inside`: no
+// filter reaches the padding, and the image is read in place, by tiles as one run: from `column` of
+// the first row to column + columns of the last, and all between.
 struct Convolution::Block {
   int64_t image, row, rows, column, columns;
-  bool through = false;
+  bool inside = false;
   // A run is down the column.
   [[nodiscard]] bool down() const { return columns == 1 && rows > 1; }
 };
@@ -271,7 +287,7 @@ void Convolution::RunBlock(const Space& space, const Block& block, int64_t n0, i
   args.scratch = ScratchBuffer(args.scratch_bytes);
   if (im.x_float != nullptr) {
     QuantizeRows(space, block, &args);
-  } else if (block.through) {
+  } else if (block.inside) {
     Address(space, block, &args);
   } else if (folded_) {
     StageFolded(space, block, &args);
@@ -284,14 +300,14 @@ void Convolution::RunBlock(const Space& space, const Block& block, int64_t n0, i
   args.run = block.columns;
   args.y_stride = im.y_stride;
   args.r_stride = im.r_stride;
-  if (block.through) {
+  if (block.inside && kernel_->isa == Isa::kAmxInt8) {
     args.run = args.pitch = args.m = (block.rows - 1) * space.out_width + block.columns;
   } else if (block.down()) {
     args.lda *= args.pitch;
     args.run = args.pitch = args.m;
     args.y_stride *= space.out_width;
     args.r_stride *= space.out_width;
-  } else if (args.run == args.pitch || block.rows == 1) {
+  } else if ((args.run == args.pitch && block.columns == space.out_width) || block.rows == 1) {
     args.run = args.pitch = args.m;
   }
   args.taps = taps_;
@@ -310,37 +326,53 @@ void Convolution::RunBlock(const Space& space, const Block& block, int64_t n0, i
     for (int64_t n = n0; n < n1; n += n_block) {
       args.n_begin = n;
       args.n_end = std::min(n1, n + n_block);
-      Call(args.m < kFewRows ? *few_rows_kernel_ : *kernel_, args);
+      if (kernel_->op == Op::DenseNarrow) {
+        Call(*kernel_, DenseNarrowArgs{args, space.out_width});
+      } else {
+        Call(args.m < kFewRows ? *few_rows_kernel_ : *kernel_, args);
+      }
     }
   }
 }
 
-// Tiles walk sixteen pixels at a time wherever they lie, the padding between two rows of a staged
-// image included. Instead: all pixels from the first whose filter is inside the image to the last,
-// in place, as one run; then the columns at both edges again, whose pixels the run made of the
-// wrong neighbours.
-bool Convolution::MayReadThrough(const Space& space) const {
+// Where the padding is a small part of an image, what does not reach it is read in place, and only
+// the edges from copies. Tiles walk sixteen pixels at a time wherever they lie, those between two
+// runs included: they make all pixels from the first inside to the last as one run, and the columns
+// at both edges, made of the wrong neighbours, are made again. That takes stride 1.
+bool Convolution::MayReadInside(const Space& space) const {
   const ConvProblem& p = problem_;
   const Images& im = space.images;
-  return kernel_->isa == Isa::kAmxInt8 && !space.by_pixel && p.groups == 1 &&
-         p.x_type == CodeType::kUint8 && p.stride_h == 1 && p.stride_w == 1 && kc_ % 64 == 0 &&
-         im.x_float == nullptr && im.x_stride == p.in_channels && p.pad_left + p.pad_right > 0 &&
-         space.out_width == im.width && im.width >= kWidthReadThrough * (p.pad_left + p.pad_right);
+  if (space.by_pixel || p.groups != 1 || p.x_type != CodeType::kUint8 || im.x_float != nullptr ||
+      im.x_stride != p.in_channels) {
+    return false;
+  }
+  if (kernel_->op == Op::DenseNarrow) {
+    const Range columns =
+        Inside(im.width, space.out_width, p.pad_left, p.kernel_w, p.stride_w, p.dilation_w);
+    return p.stride_h * im.width % p.stride_w == 0 && columns.size() >= kWidthOfNarrow;
+  }
+  return kernel_->isa == Isa::kAmxInt8 && p.stride_h == 1 && p.stride_w == 1 && kc_ % 64 == 0 &&
+         p.pad_left + p.pad_right > 0 && space.out_width == im.width &&
+         im.width >= kWidthOfTiles * (p.pad_left + p.pad_right);
 }
 
-void Convolution::RunThrough(const Space& space, const Block& rows, int64_t n0, int64_t n1) const {
+void Convolution::RunInside(const Space& space, const Block& rows, int64_t n0, int64_t n1) const {
   const ConvProblem& p = problem_;
-  const int64_t last = rows.row + rows.rows;
-  const int64_t begin = std::clamp(p.pad_top, rows.row, last);
-  const int64_t end = std::clamp(space.out_height - p.pad_bottom, begin, last);
-  const int64_t inside = end - begin, width = space.out_width;
+  const Images& im = space.images;
+  const Range columns =
+      Inside(im.width, space.out_width, p.pad_left, p.kernel_w, p.stride_w, p.dilation_w);
+  const Range inside =
+      Inside(im.height, space.out_height, p.pad_top, p.kernel_h, p.stride_h, p.dilation_h);
+  const int64_t last = rows.row + rows.rows, width = space.out_width;
+  const int64_t begin = std::clamp(inside.begin, rows.row, last);
+  const int64_t end = std::clamp(inside.end, begin, last);
   const auto run = [&](const Block& block) {
     if (block.rows > 0) RunBlock(space, block, n0, n1);
   };
   run({rows.image, rows.row, begin - rows.row, 0, width});
-  run({rows.image, begin, inside, p.pad_left, width - p.pad_left - p.pad_right, true});
-  for (int64_t i = 0; i < p.pad_left; ++i) run({rows.image, begin, inside, i, 1});
-  for (int64_t i = 1; i <= p.pad_right; ++i) run({rows.image, begin, inside, width - i, 1});
+  run({rows.image, begin, end - begin, columns.begin, columns.size(), true});
+  for (int64_t i = 0; i < columns.begin; ++i) run({rows.image, begin, end - begin, i, 1});
+  for (int64_t i = columns.end; i < width; ++i) run({rows.image, begin, end - begin, i, 1});
   run({rows.image, end, last - end, 0, width});
 }
 
@@ -353,7 +385,7 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
   const bool weights_fit = group_bytes_ * p.groups <= kWeightBlockBytes;
   const int64_t most = std::max<int64_t>(
       space.by_pixel ? 48 : 1, (weights_fit ? kRowBlockBytes : kLargeRowBlockBytes) / unit_bytes);
-  const bool through = MayReadThrough(space);
+  const bool inside = MayReadInside(space);
   while (begin < end) {
     // Blocks of even size, none across two images.
     int64_t last = end;
@@ -363,7 +395,7 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
       last = std::min(end, (block.image + 1) * space.out_height);
     }
     const int64_t units =
-        through ? last - begin : CeilDiv(last - begin, CeilDiv(last - begin, most));
+        inside ? last - begin : CeilDiv(last - begin, CeilDiv(last - begin, most));
     if (space.by_pixel) {
       block.column = begin;
       block.columns = units;
@@ -373,8 +405,8 @@ void Convolution::RunDensePiece(const Space& space, int64_t begin, int64_t end, 
       block.columns = space.out_width;
     }
     begin += units;
-    if (through) {
-      RunThrough(space, block, n0, n1);
+    if (inside) {
+      RunInside(space, block, n0, n1);
     } else {
       RunBlock(space, block, n0, n1);
     }

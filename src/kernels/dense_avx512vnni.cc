@@ -7,6 +7,7 @@
 // runs at the full rate and a tile of 1 does not.
 #include <string.h>
 
+#include "kernels/dense_rows.h"
 #include "kernels/epilogue_avx512vnni.h"
 
 namespace octet::kernels {
@@ -119,25 +120,6 @@ OCTET_INLINE void StoreTile(const DenseArgs& d, const Acc (&acc)[MR][NV], int64_
     if (i < rows) StoreCodes<NV>(d, acc + i, row + i, rows - i, c, n, zero, flip);
   }
 }
-
-// The rows of A that a tile reads, found one after another without dividing.
-struct RowCursor {
-  const uint8_t* next;
-  int64_t left;  // rows of this run still to come, next's included
-  int64_t lda, run, gap;
-
-  explicit RowCursor(const DenseArgs& d)
-      : next(d.a), left(d.run), lda(d.lda), run(d.run), gap((d.pitch - d.run) * d.lda) {}
-  const uint8_t* Take() {
-    const uint8_t* row = next;
-    next += lda;
-    if (--left == 0) {
-      left = run;
-      next += gap;
-    }
-    return row;
-  }
-};
 
 template <int MR, int NV>
 OCTET_INLINE void LoadBias(const DenseArgs& d, int64_t c, Acc (&acc)[MR][NV]) {

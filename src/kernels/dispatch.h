@@ -17,6 +17,7 @@ struct ReferenceArgs;  // kernels/reference.h
 
 enum class Op {
   Dense,
+  DenseNarrow,
   Depthwise,
   Reference,
   QuantizeToNhwc,

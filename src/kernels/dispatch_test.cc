@@ -27,14 +27,16 @@ TEST(Dispatch, NamesAreUniqueAndEndInTheirLevel) {
 // So that a program never lacks a kernel, and the first that may run is the best.
 TEST(Dispatch, EveryOperatorHasAPortableKernelAfterTheOthers) {
   std::set<Op> portable;
+  // What narrow kernels refuse, dense ones take.
+  const auto served = [](Op op) { return op == Op::DenseNarrow ? Op::Dense : op; };
   for (const KernelInfo& k : Registry()) {
     if (k.isa == Isa::kPortable) {
-      portable.insert(k.op);
+      portable.insert(served(k.op));
     } else {
-      EXPECT_FALSE(portable.contains(k.op)) << k.name << " comes after a portable kernel";
+      EXPECT_FALSE(portable.contains(served(k.op))) << k.name << " comes after a portable kernel";
     }
   }
-  for (const KernelInfo& k : Registry()) EXPECT_TRUE(portable.contains(k.op)) << k.name;
+  for (const KernelInfo& k : Registry()) EXPECT_TRUE(portable.contains(served(k.op))) << k.name;
 }
 
 TEST(Dispatch, TheEnvironmentForcesALevel) {
