@@ -28,6 +28,8 @@ struct EpilogueArgs {
   EpilogueOutput output;
   // No number that is rounded to a code leaves int32, so none need be clamped before.
   bool small;
+  // kStoreCodes: small, no residual, no bounds but the code type's, and its zero point is 0.
+  bool plain;
   int32_t y_zero_point;  // of unsigned codes, [0, 255]
   uint8_t y_flip;        // 0x80 where int8 is stored, else 0
   float float_lo, float_hi;

@@ -196,6 +196,24 @@ TEST(Conv, EveryOutputInputTypeAndResidual) {
           }
 }
 
+// Codes without bounds of their own and with zero point 0, which have an epilogue of their own.
+TEST(Conv, PlainCodes) {
+  ConvCheck check(12);
+  for (const auto output : {OutputType::kUint8, OutputType::kInt8})
+    for (const int64_t n : {16, 24, 32, 40, 64, 72})
+      for (const int64_t k : {16, 64, 320})
+        for (const int64_t m : {5, 33, 64})
+          for (const float multiplier : {0.002F, 0.02F}) {
+            Case c = MakeCase(Problem(1, k, n, 1, 1, 0), 1, 1, m, output, &check, 0, false);
+            c.problem.epilogue.multiplier = {multiplier};
+            c.problem.epilogue.y_zero_point = 0;
+            check.Run(c);
+            (k == 16 ? c.problem.epilogue.lo : c.problem.epilogue.hi) = {21};
+            check.Run(c);
+            if (HasFatalFailure()) return;
+          }
+}
+
 TEST(Conv, KernelsStridesPadsDilationsGroups) {
   ConvCheck check(3);
   std::mt19937& rng = *check.rng();

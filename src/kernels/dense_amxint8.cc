@@ -346,6 +346,8 @@ class Walk {
         AllColumns<kCodesOnMid>(d_, tiles_, count_, steps);
       } else if (e.residual != kNoResidual) {
         AllColumns<kCodesWithResidual>(d_, tiles_, count_, steps);
+      } else if (e.plain) {
+        AllColumns<kCodesPlain>(d_, tiles_, count_, steps);
       } else if (e.small) {
         AllColumns<kCodes>(d_, tiles_, count_, steps);
       } else {

@@ -175,6 +175,7 @@ PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weigh
     return values.empty() ? none
                           : static_cast<T>(values[values.size() == 1 ? 0 : static_cast<size_t>(i)]);
   };
+  bool bounded = false;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t sum = weight_sums[static_cast<size_t>(i)];
     bias[i] =
@@ -183,6 +184,7 @@ PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weigh
     float_bias[i] = at(e.float_bias, i, 0.0F);
     lo[i] = static_cast<uint8_t>(at(e.lo, i, -shift) + shift);
     hi[i] = static_cast<uint8_t>(at(e.hi, i, 255 - shift) + shift);
+    bounded = bounded || lo[i] != 0 || hi[i] != 255;
   }
 
   args_.bias = bias;
@@ -213,6 +215,8 @@ PackedEpilogue::PackedEpilogue(const Epilogue& e, std::span<const int64_t> weigh
   args_.small = args_.residual == kResidualOnMidCodes
                     ? added + 256.0F * std::abs(r.mid_ratio) < 0x1p30F
                     : largest <= 0.25F && added < 0x1p30F;
+  args_.plain =
+      args_.output == kStoreCodes && args_.small && !r.present && !bounded && e.y_zero_point == 0;
 }
 
 }  // namespace octet::kernels

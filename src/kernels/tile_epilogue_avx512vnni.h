@@ -25,6 +25,7 @@ OCTET_INLINE Acc LoadSums(const int32_t* p) { return AsAcc(_mm512_load_si512(p))
 template <int NT>
 struct Column {
   int64_t c, n;
+  bool is_signed;  // codes
   __m512i zero, flip, lo, hi;
   __m512 multiplier[NT];  // where codes or float32 are stored
   // Of float32.
@@ -38,6 +39,7 @@ struct Column {
   Column(const EpilogueArgs& e, int64_t channel, int64_t count)
       : c(channel),
         n(count),
+        is_signed(e.y_flip != 0),
         zero(Zero16(e)),
         flip(Flip(e)),
         lo(Twice(e, e.lo, c)),
@@ -70,7 +72,7 @@ struct Column {
 };
 
 // What an epilogue does; known for a whole call.
-enum Store { kInts, kFloats, kCodes, kCodesClamped, kCodesOnMid, kCodesWithResidual };
+enum Store { kInts, kFloats, kCodesPlain, kCodes, kCodesClamped, kCodesOnMid, kCodesWithResidual };
 
 // Residual on middle codes, where all is small: RequantizeAdd with its constants in registers. r:
 // the codes' vector v of a row's NT.
@@ -117,24 +119,38 @@ OCTET_INLINE void StoreCodes(const DenseArgs& d, const Column<NT>& column, const
       codes[j] = RequantizeSmall(acc, column.multiplier[v]);
     }
   }
-  const __m512i packed = _mm512_permutexvar_epi32(
-      PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], column.zero));
-  const __m512i bounded = Bound(packed, column.lo, column.hi, column.flip);
+  __m512i stored;
+  if (S == kCodesPlain) {
+    const __m512i low = _mm512_packs_epi32(codes[0], codes[1]);
+    const __m512i high = _mm512_packs_epi32(codes[2], codes[3]);
+    stored =
+        _mm512_permutexvar_epi32(PackOrder(), column.is_signed ? _mm512_packs_epi16(low, high)
+                                                               : _mm512_packus_epi16(low, high));
+  } else {
+    const __m512i packed = _mm512_permutexvar_epi32(
+        PackOrder(), PackCodes(codes[0], codes[1], codes[2], codes[3], column.zero));
+    stored = Bound(packed, column.lo, column.hi, column.flip);
+  }
   uint8_t* to = d.y + c;
-  if constexpr (NT == 2) {
+  if (NT == 2 && n >= 32 && rows == 2) {  // the upper half needs no shuffle
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + y[0] * d.y_stride),
+                        _mm512_castsi512_si256(stored));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + y[1] * d.y_stride),
+                        _mm512_extracti64x4_epi64(stored, 1));
+  } else if constexpr (NT == 2) {
     const auto some = static_cast<__mmask32>(Mask64(n));
-    _mm256_mask_storeu_epi8(to + y[0] * d.y_stride, some, _mm512_castsi512_si256(bounded));
+    _mm256_mask_storeu_epi8(to + y[0] * d.y_stride, some, _mm512_castsi512_si256(stored));
     if (rows > 1)
-      _mm256_mask_storeu_epi8(to + y[1] * d.y_stride, some, _mm512_extracti64x4_epi64(bounded, 1));
+      _mm256_mask_storeu_epi8(to + y[1] * d.y_stride, some, _mm512_extracti64x4_epi64(stored, 1));
   } else {
     const __mmask16 some = Mask16(n);
-    _mm_mask_storeu_epi8(to + y[0] * d.y_stride, some, _mm512_castsi512_si128(bounded));
+    _mm_mask_storeu_epi8(to + y[0] * d.y_stride, some, _mm512_castsi512_si128(stored));
     if (rows > 1)
-      _mm_mask_storeu_epi8(to + y[1] * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 1));
+      _mm_mask_storeu_epi8(to + y[1] * d.y_stride, some, _mm512_extracti32x4_epi32(stored, 1));
     if (rows > 2)
-      _mm_mask_storeu_epi8(to + y[2] * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 2));
+      _mm_mask_storeu_epi8(to + y[2] * d.y_stride, some, _mm512_extracti32x4_epi32(stored, 2));
     if (rows > 3)
-      _mm_mask_storeu_epi8(to + y[3] * d.y_stride, some, _mm512_extracti32x4_epi32(bounded, 3));
+      _mm_mask_storeu_epi8(to + y[3] * d.y_stride, some, _mm512_extracti32x4_epi32(stored, 3));
   }
 }
 
