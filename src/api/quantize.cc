@@ -61,6 +61,10 @@ double Int8MacFraction(const Graph& quantized, const InputShapes& shapes) {
       if (layer.node == k.node) kept += layer.macs;
     }
   }
+  for (const auto& layer : inspected.layers) {  // which lowering does not consider
+    if (layer.op == "ConvTranspose" || layer.op == "LSTM" || layer.op == "GRU" || layer.op == "RNN")
+      kept += layer.macs;
+  }
   return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs)
                             : 0.0;
 }

@@ -15,6 +15,7 @@
 #include "numerics/rounding.h"
 #include "passes/quantizers.h"
 #include "passes/simplify.h"
+#include "passes/subpixel.h"
 #include "runtime/executor.h"
 
 namespace octet {
@@ -36,7 +37,9 @@ Graph Prepare(const Graph& reference, const Graph& quantized, std::vector<std::s
   };
   if (went("Identity")) RemoveIdentities(g);
   FoldConstants(g, EvaluateNode);
+  if (went("Add")) FoldBias(g);
   if (went("BatchNormalization")) FoldBatchNorm(g);
+  if (went("ConvTranspose")) SplitTransposedConvolutions(g);
   InferShapes(g, false);
   rescaled = AlignRescaling(g, quantized);
   return g;

@@ -4,9 +4,11 @@
 #include <set>
 
 #include "base/error.h"
+#include "graph/ops.h"
 #include "passes/macs.h"
 #include "passes/quantizers.h"
 #include "passes/simplify.h"
+#include "passes/subpixel.h"
 #include "runtime/executor.h"
 
 namespace octet {
@@ -14,15 +16,17 @@ namespace {
 
 std::string QualifiedOp(const Node& n) { return n.domain.empty() ? n.op : n.domain + "." + n.op; }
 
-// Plan by value and node names: planning is done on a copy with BatchNorm folded, as `quantize`
-// will do it.
+// Plan by value and node names: planning is done on a copy simplified as `quantize` will do it.
 struct Quantizability {
   std::set<std::string> quantized;             // nodes
   std::map<std::string, std::string> reasons;  // nodes that stay float
 };
 
 Quantizability AskPlan(Graph graph, Target target) {
+  FoldBias(graph);
   FoldBatchNorm(graph);
+  SplitTransposedConvolutions(graph);
+  InferShapes(graph, false);
   const QuantizerPlan plan = PlanQuantizers(graph, {target, false, {}});
   Quantizability q;
   for (const auto& w : plan.weighted) q.quantized.insert(graph.node(w.node).name);

@@ -24,7 +24,7 @@ bool IsMovement(const Node& n) {
            n.GetString("coordinate_transformation_mode", "") != "tf_crop_and_resize";
   }
   return OneOf(n, std::array{"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze",
-                             "Slice", "Gather"});
+                             "Slice", "DepthToSpace", "Gather"});
 }
 
 bool IsActivationFunction(const Node& n, Target target) {

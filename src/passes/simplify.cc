@@ -99,6 +99,55 @@ bool FoldOneBatchNorm(Graph& graph, NodeId bn_id,
   return true;
 }
 
+// One number per channel (axis 1 of `rank` dimensions), or one for all.
+bool IsPerChannel(const Shape& c, int64_t channels, int rank) {
+  if (c.rank() > rank) return false;
+  if (c.elements() == 1) return true;
+  const int axis = 1 - (rank - c.rank());  // of the channels, in the constant
+  return axis >= 0 && axis < c.rank() && c[axis] == channels && c.elements() == channels;
+}
+
+bool FoldOneBias(Graph& graph, NodeId add_id, const std::vector<std::vector<Graph::Use>>& uses) {
+  const Node add = graph.node(add_id);
+  if (!add.Is("Add") || add.inputs.size() != 2) return false;
+  const size_t side = graph.ConstantOf(add.inputs[0]) != nullptr ? 1 : 0;
+  const ValueId x = add.inputs[side];
+  const Tensor* c = graph.ConstantOf(add.inputs[1 - side]);
+  const NodeId producer_id = graph.value(x).producer;
+  if (c == nullptr || c->dtype() != DType::kFloat32 || producer_id == kNoNode ||
+      graph.IsOutput(x) || uses[static_cast<size_t>(x)].size() != 1)
+    return false;
+  Node& op = graph.node(producer_id);
+  if (!op.Is("Conv") && !op.Is("ConvTranspose")) return false;
+  const Tensor* weight = graph.ConstantOf(op.input(1));
+  if (weight == nullptr) return false;
+  const Shape& w = weight->shape();
+  const int64_t channels = op.Is("Conv") ? w[0] : w[1] * op.GetInt("group", 1);
+  if (!IsPerChannel(c->shape(), channels, w.rank())) return false;
+  Tensor b(DType::kFloat32, Shape{channels});
+  auto to = b.mutable_data<float>();
+  const Tensor* old = nullptr;
+  if (op.input(2) != kNoValue) {
+    old = graph.ConstantOf(op.input(2));
+    if (old == nullptr || old->dtype() != DType::kFloat32 || old->elements() != channels)
+      return false;
+  }
+  for (size_t i = 0; i < to.size(); ++i) {
+    to[i] = c->data<float>()[c->elements() == 1 ? 0 : i] +
+            (old != nullptr ? old->data<float>()[i] : 0.0F);
+  }
+  const ValueId bias = graph.AddConstant(op.name + ".bias", std::move(b));
+  const ValueId y = add.outputs[0];
+  graph.RemoveNode(add_id);
+  Node& target = graph.node(producer_id);
+  target.inputs.resize(3, kNoValue);
+  target.inputs[2] = bias;
+  target.outputs[0] = y;
+  graph.value(y).producer = producer_id;
+  graph.value(x).producer = kNoNode;
+  return true;
+}
+
 // Dropout in training is random; one whose mode is only known at run time stays as well, for the
 // executor to refuse.
 bool IsIdentity(const Graph& graph, const Node& n) {
@@ -172,6 +221,13 @@ int FoldConstants(Graph& graph, const EvaluateFn& evaluate, int64_t max_bytes) {
     ++folded;
   }
   if (folded > 0) graph.Compact();
+  return folded;
+}
+
+int FoldBias(Graph& graph) {
+  const auto uses = graph.UseMap();
+  int folded = 0;
+  for (NodeId id : graph.TopologicalOrder()) folded += FoldOneBias(graph, id, uses) ? 1 : 0;
   return folded;
 }
 

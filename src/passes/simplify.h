@@ -23,6 +23,10 @@ int RemoveIdentities(Graph& graph);
 // beyond `max_bytes`. Returns how many nodes went.
 int FoldConstants(Graph& graph, const EvaluateFn& evaluate, int64_t max_bytes = 64 << 20);
 
+// Conv or ConvTranspose followed by Add of a constant per channel: the constant becomes, or joins,
+// its bias. Applies where the intermediate value has no other reader. Returns how many Adds went.
+int FoldBias(Graph& graph);
+
 // Conv, ConvTranspose or Gemm followed by BatchNormalization: W' = W * k, b' = (b - mean) * k +
 // beta with k = gamma / sqrt(var + epsilon) per output channel, in double, stored float32. Applies
 // where the intermediate value has no other reader. Returns the names of the BatchNormalization

@@ -48,6 +48,46 @@ TEST(FoldBatchNorm, LeavesTrainingForTheExecutorToRefuse) {
   EXPECT_TRUE(FoldBatchNorm(b.graph()).empty());
 }
 
+TEST(FoldBias, JoinsAConstantPerChannel) {
+  struct Case {
+    Shape shape;
+    bool folds;
+  };
+  for (const Case& c : {Case{{1, 2, 1, 1}, true}, Case{{2, 1, 1}, true}, Case{{}, true},
+                        Case{{1}, true}, Case{{1, 1, 1, 2}, false}, Case{{2}, false}}) {
+    for (const bool with_bias : {false, true}) {
+      GraphBuilder b;
+      std::vector<ValueId> inputs = {b.Input("x", {1, 1, 2, 2}),
+                                     b.Constant("w", {2, 1, 1, 1}, {2, 3})};
+      if (with_bias) inputs.push_back(b.Constant("b", {2}, {10, 20}));
+      const ValueId y = b.Op("Conv", "conv", inputs, {1, 2, 2, 2});
+      const ValueId addend = c.shape.elements() == 1 ? b.Constant("c", c.shape, {5})
+                                                     : b.Constant("c", c.shape, {5, 7});
+      b.Output(b.Op("Add", "add", {addend, y}, {1, 2, 2, 2}));
+      Graph& g = b.graph();
+      ASSERT_EQ(FoldBias(g), c.folds ? 1 : 0) << c.shape.ToString();
+      g.Verify("after fold");
+      if (!c.folds) continue;
+      const Node& conv = g.node(g.FindNode("conv"));
+      const float second = c.shape.elements() == 1 ? 5.0F : 7.0F;
+      EXPECT_THAT(g.ConstantOf(conv.inputs[2])->data<float>(),
+                  ElementsAre(FloatEq(5.0F + (with_bias ? 10.0F : 0.0F)),
+                              FloatEq(second + (with_bias ? 20.0F : 0.0F))));
+      EXPECT_EQ(g.value(g.outputs[0]).name, "add");
+    }
+  }
+}
+
+TEST(FoldBias, LeavesWhatOthersRead) {
+  GraphBuilder b;
+  const ValueId y =
+      b.Op("Conv", "conv", {b.Input("x", {1, 1, 2, 2}), b.Constant("w", {2, 1, 1, 1}, {2, 3})},
+           {1, 2, 2, 2});
+  b.Output(b.Op("Add", "add", {y, b.Constant("c", {2, 1, 1}, {5, 7})}, {1, 2, 2, 2}));
+  b.Output(y);
+  EXPECT_EQ(FoldBias(b.graph()), 0);
+}
+
 TEST(RemoveIdentities, DropoutOnlyOutsideOfTraining) {
   const auto removed = [](bool is_constant, bool training) {
     GraphBuilder b;

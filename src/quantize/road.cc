@@ -14,6 +14,7 @@
 #include "passes/approximate.h"
 #include "passes/guard_float8.h"
 #include "passes/place_quantizers.h"
+#include "passes/subpixel.h"
 #include "quantize/activation_ranges.h"
 #include "quantize/batchnorm.h"
 #include "quantize/bias_correction.h"
@@ -528,8 +529,10 @@ std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm) {
   RemoveIdentities(graph);
   FoldConstants(graph, Evaluator());
   InferShapes(graph, true);
+  FoldBias(graph);
   std::vector<std::string> folded;
   if (fold_batchnorm) folded = FoldBatchNorm(graph);
+  SplitTransposedConvolutions(graph);
   InferShapes(graph, true);
   graph.Verify("after fold");
   return folded;

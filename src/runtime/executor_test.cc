@@ -104,6 +104,35 @@ struct Network {
   }
 };
 
+TEST(Executor, ConvolutionOfOneColumnIsThatOfOneRow) {
+  const auto run = [](bool column) {
+    const auto image = [&](int64_t c, int64_t n) {
+      return column ? Shape{2, c, n, 1} : Shape{2, c, 1, n};
+    };
+    const Tensor x = Noise(image(6, 50), 1);
+    TestGraph g;
+    const ValueId input =
+        g.Input(column ? std::vector<int64_t>{2, 6, 50, 1} : std::vector<int64_t>{2, 6, 1, 50});
+    const Tensor w = Noise(column ? Shape{8, 3, 5, 1} : Shape{8, 3, 1, 5}, 2);
+    const auto axes = [&](int64_t along, int64_t across) {
+      return column ? std::vector<int64_t>{along, across} : std::vector<int64_t>{across, along};
+    };
+    std::vector<int64_t> pads = axes(3, 0);
+    for (int64_t p : axes(1, 0)) pads.push_back(p);
+    g.Output(g.Op("Conv", {input, g.Constant(w.Clone()), g.Constant(Noise({8}, 3))},
+                  {{"group", int64_t{2}},
+                   {"strides", axes(2, 1)},
+                   {"dilations", axes(2, 1)},
+                   {"pads", pads}}));
+    const Executor executor(g.graph);
+    const std::vector<TensorView> inputs = {x.view()};
+    return Values(executor.Run(inputs)[0]);
+  };
+  const auto column = run(true);
+  ASSERT_EQ(column.size(), 2U * 8U * 23U);
+  EXPECT_EQ(column, run(false));
+}
+
 TEST(Executor, SubnormalWeightsCountAsZero) {
   // 1e10 * 1e-40 would be a normal float: only weights that were flushed give zero.
   Tensor w =

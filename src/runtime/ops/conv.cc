@@ -25,6 +25,14 @@ struct ConvDescs {
   bool channels_last = false;
 };
 
+// An image of one column, as sequences are often written: the same bytes are an image of one row,
+// along which oneDNN's kernels are fast.
+bool IsOneColumn(const ConvGeometry& g) {
+  const WindowAxis& width = g.axes[1];
+  return g.spatial == 2 && width.in == 1 && width.out == 1 && width.kernel == 1 &&
+         width.pad_begin == 0 && width.pad_end == 0;
+}
+
 // oneDNN's view of one image. 1-D becomes 2-D with a height of 1; 3-D stays row-major.
 ConvDescs Describe(const ConvGeometry& g, bool transposed, bool with_bias) {
   ConvDescs d;
@@ -46,7 +54,9 @@ ConvDescs Describe(const ConvGeometry& g, bool transposed, bool with_bias) {
     one.in = one.out = 1;
     add_axis(one);
   }
-  for (int i = 0; i < g.spatial; ++i) add_axis(g.axes[static_cast<size_t>(i)]);
+  const bool turned = !transposed && IsOneColumn(g);
+  if (turned) add_axis(g.axes[1]);
+  for (int i = 0; i < (turned ? 1 : g.spatial); ++i) add_axis(g.axes[static_cast<size_t>(i)]);
   d.channels_last = g.spatial == 2;
   d.src = d.channels_last ? DnnlDesc(src, Tag::nhwc) : DnnlDesc(src);
   d.dst = d.channels_last ? DnnlDesc(dst, Tag::nhwc) : DnnlDesc(dst);
