@@ -206,11 +206,15 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
       return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ",
                  p.out_channels);
     }
-    const bool tiled = kernel.layout == Layout::kDepthwise3x3Tiled;
+    const bool twos = kernel.layout == Layout::kDepthwise3x3Twos;
+    const bool tiled = kernel.layout == Layout::kDepthwise3x3Tiled || twos;
     if (tiled && p.groups != 8 && p.groups != 16 && p.groups != 32) {
       return Cat("8, 16 or 32 channels only: ", p.groups);
     }
     if (tiled && p.epilogue.residual.present) return "no residual";
+    if (twos && p.epilogue.output != OutputType::kUint8 && p.epilogue.output != OutputType::kInt8)
+      return "codes only";
+    if (twos && p.stride_h != 2) return Cat("stride 2 only: ", p.stride_h);
     if ((tiled || kernel.layout == Layout::kDepthwise3x3) &&
         (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 ||
          p.stride_h > 2 || p.stride_h != p.stride_w)) {

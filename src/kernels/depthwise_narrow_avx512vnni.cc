@@ -6,9 +6,7 @@
 // too; at stride 2, every other pixel of 128, and column 2 is column 0 a pixel further on, made of
 // what is interleaved already. Bytes beyond the row's ends read as the zero point through masked
 // loads, which do not touch memory.
-#include <string.h>
-
-#include "kernels/depthwise_avx512vnni.h"
+#include "kernels/depthwise_rows_avx512vnni.h"
 
 namespace octet::kernels {
 namespace {
@@ -23,15 +21,16 @@ struct Tables {
 
 Tables MakeTables(const DepthwiseArgs& d) {
   const EpilogueArgs& e = d.epilogue;
+  const int64_t within = d.channels - 1;  // a power of two: dividing takes long
   Tables t;
   alignas(64) uint8_t lo[64], hi[64];
   for (int64_t i = 0; i < 64; ++i) {
     const int64_t j = i / 16, lane = i % 16 / 4;  // accumulator j, lane: channels 16 lane + 4 j ..
-    const int64_t channel = (lane * 16 + j * 4 + i % 4) % d.channels;
+    const int64_t channel = (lane * 16 + j * 4 + i % 4) & within;
     t.bias[i] = e.bias[channel];
     t.multiplier[i] = e.multiplier[channel];
-    lo[i] = e.lo[i % d.channels];
-    hi[i] = e.hi[i % d.channels];
+    lo[i] = e.lo[i & within];
+    hi[i] = e.hi[i & within];
   }
   t.lo = _mm512_load_si512(lo);
   t.hi = _mm512_load_si512(hi);
@@ -45,33 +44,6 @@ Tables MakeTables(const DepthwiseArgs& d) {
   t.even = _mm512_load_si512(even);
   t.odd = _mm512_add_epi64(t.even, _mm512_set1_epi64(words));
   return t;
-}
-
-struct Row {
-  const uint8_t* x;
-  int64_t bytes;  // 0 outside the image
-};
-
-Row RowAt(const DepthwiseArgs& d, int64_t iy) {
-  const bool inside = iy >= 0 && iy < d.height;
-  return {d.x + (inside ? iy * d.width * d.channels : 0), inside ? d.width * d.channels : 0};
-}
-
-// 64 bytes from `start` on, in the code type of x.
-OCTET_INLINE __m512i Bytes(const Row& row, int64_t start, __m512i zero) {
-  if (start >= 0 && start + 64 <= row.bytes) return _mm512_loadu_si512(row.x + start);
-  const int64_t first = start < 0 ? -start : 0;
-  const int64_t last = row.bytes - start;
-  if (first >= 64 || last <= first) return zero;
-  const __mmask64 some = Mask64(last) & ~Mask64(first);
-  return _mm512_mask_loadu_epi8(zero, some, row.x + start);
-}
-
-// 64 bytes of a row, the sign bit of int8 flipped. kInside: all of them are the row's.
-template <bool kPlain, bool kInside>
-OCTET_INLINE __m512i Codes(const Tables& t, const Row& row, int64_t start) {
-  const __m512i x = kInside ? _mm512_loadu_si512(row.x + start) : Bytes(row, start, t.zero);
-  return kPlain ? x : _mm512_xor_si512(x, t.flip_x);
 }
 
 OCTET_INLINE Quad<Wide> Bias(const Tables& t) {
@@ -111,31 +83,13 @@ OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide
   }
 }
 
-// One or two output rows, and the input rows they read.
-struct Strip {
-  Row rows[4];
-  uint8_t *y, *below;
-  int64_t readable;  // bytes from the start that all input rows have
-
-  Strip(const DepthwiseArgs& d, int64_t oy, int count, bool two) {
-    const int64_t row_bytes = d.out_width * d.channels * (d.epilogue.output == kStoreCodes ? 1 : 4);
-    y = d.y + oy * row_bytes;
-    below = y + (two ? row_bytes : 0);
-    readable = d.width * d.channels;
-    for (int i = 0; i < count; ++i) {
-      rows[i] = RowAt(d, oy * d.stride_h + i - d.pad_top);
-      readable = rows[i].bytes < readable ? rows[i].bytes : readable;
-    }
-  }
-};
-
 // Stride 1: 64 bytes of a strip's output from `out` on.
 template <int kChannels, bool kTwo, bool kPlain, bool kInside>
 OCTET_INLINE void OutputBytes(const DepthwiseArgs& d, const Tables& t, const Strip& strip,
                               const int8_t* w, int64_t out, int64_t n) {
   const int64_t start = out - d.pad_left * kChannels;
   const auto column = [&](int row, int kx) __attribute__((always_inline)) {
-    return Codes<kPlain, kInside>(t, strip.rows[row], start + kx * kChannels);
+    return Codes<kPlain, kInside>(strip.rows[row], start + kx * kChannels, t.zero, t.flip_x);
   };
   Quad<Wide> acc = Bias(t), next = Bias(t);
   OCTET_UNROLL
@@ -175,8 +129,8 @@ OCTET_INLINE EvenOdd Split(const Tables& t, const Strip& strip, int64_t start) {
   __m512i even[3], odd[3];
   OCTET_UNROLL
   for (int i = 0; i < 3; ++i) {
-    const __m512i low = Codes<kPlain, kInside>(t, strip.rows[i], start);
-    const __m512i high = Codes<kPlain, kInside>(t, strip.rows[i], start + 64);
+    const __m512i low = Codes<kPlain, kInside>(strip.rows[i], start, t.zero, t.flip_x);
+    const __m512i high = Codes<kPlain, kInside>(strip.rows[i], start + 64, t.zero, t.flip_x);
     even[i] = _mm512_permutex2var_epi64(low, t.even, high);
     odd[i] = _mm512_permutex2var_epi64(low, t.odd, high);
   }

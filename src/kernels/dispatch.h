@@ -56,6 +56,7 @@ enum class Layout {
   kDepthwiseTaps4,
   kDepthwise3x3,
   kDepthwise3x3Tiled,
+  kDepthwise3x3Twos,
   kApproxDigits,
   kApproxIntegers,
 };

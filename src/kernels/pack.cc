@@ -84,6 +84,25 @@ void PackDepthwise3x3Tiled(const PlainWeights& w, int8_t* out) {
   PackDepthwise3x3({tiled, 64, 9, 1}, out);
 }
 
+void PackDepthwise3x3Twos(const PlainWeights& w, int8_t* out) {
+  for (int64_t dword = 0; dword < 16; ++dword) {
+    const auto put = [&](int64_t vector, int64_t channel, int64_t byte, int64_t ky, int64_t kx) {
+      out[vector * 64 + dword * 4 + byte] = w.codes[static_cast<size_t>(channel * 9 + ky * 3 + kx)];
+    };
+    for (int64_t kx = 0; w.n < 32 && kx < 3; ++kx)
+      for (int64_t ky = 0; ky < 3; ++ky) put(ky, dword % w.n, kx, ky, kx);
+    for (int64_t half = 0; w.n == 32 && half < 2; ++half) {
+      const int64_t channel = dword / 4 * 8 + half * 4 + dword % 4;
+      for (int64_t ky = 0; ky < 2; ++ky) {
+        put(half, channel, ky * 2, ky, 0);
+        put(half, channel, ky * 2 + 1, ky, 1);
+        put(4 + half, channel, ky * 2, ky, 2);
+      }
+      for (int64_t kx = 0; kx < 3; ++kx) put(2 + half, channel, kx, 2, kx);
+    }
+  }
+}
+
 // Channels that the blocks of a depthwise layer cover.
 int64_t BlockedChannels(int64_t channels) {
   int64_t covered = 0;
@@ -115,6 +134,8 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
       return BlockedChannels(n) * 24;
     case Layout::kDepthwise3x3Tiled:
       return 64 * 24;
+    case Layout::kDepthwise3x3Twos:
+      return 64 * 6;
     case Layout::kApproxDigits:
     case Layout::kApproxIntegers:
     case Layout::kNone:
@@ -147,6 +168,9 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
       break;
     case Layout::kDepthwise3x3Tiled:
       PackDepthwise3x3Tiled(w, reinterpret_cast<int8_t*>(out.data()));
+      break;
+    case Layout::kDepthwise3x3Twos:
+      PackDepthwise3x3Twos(w, reinterpret_cast<int8_t*>(out.data()));
       break;
     case Layout::kApproxDigits:
     case Layout::kApproxIntegers:
