@@ -270,9 +270,10 @@ enum class Function : uint8_t {
   kErf,
   kTanh,
   kSigmoid,
-  kSilu,      // x sigmoid(x)
-  kGelu,      // x / 2 (1 + erf(x / sqrt 2))
-  kGeluTanh,  // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+  kSilu,       // x sigmoid(x)
+  kGelu,       // x / 2 (1 + erf(x / sqrt 2))
+  kGeluTanh,   // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+  kHardSwish,  // x (min(max(x + 3, 0), 6) / 6)
 };
 // Elementwise; y may be x, or null where only codes are wanted. NaN gives NaN.
 void Map(Function function, const float* x, int64_t n, float* y, const CodesOut& codes = {});

@@ -18,8 +18,9 @@ enum MapFunction : int32_t {
   kMapTanh,
   kMapSigmoid,
   kMapSilu,
-  kMapGelu,      // x / 2 * (1 + erf(x / sqrt 2))
-  kMapGeluTanh,  // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
+  kMapGelu,       // x / 2 * (1 + erf(x / sqrt 2))
+  kMapGeluTanh,   // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
+  kMapHardSwish,  // x * (min(max(x + 3, 0), 6) / 6)
 };
 
 // y[i] = f(x[i]); codes[i] = the same on the grid. y may be x.

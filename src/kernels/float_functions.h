@@ -95,6 +95,12 @@ template <int N>
 OCTET_LANES_INLINE Pack<N> GeluTanh(const Pack<N>& x) {
   return Gate(x, Tanh(Each(x, [](F v) { return (v + v * v * v * 0.044715F) * 0.79788456F; })));
 }
+// A sum, a quotient and a product: three halves of a unit, and as much as the sum's moves below 1.
+template <int N>
+OCTET_LANES_INLINE Pack<N> HardSwish(const Pack<N>& x) {
+  return Each(x,
+              [](F v) { return NoInfinity(v, v * (Min(Max(v + 3.0F, F{}), Splat(6.0F)) / 6.0F)); });
+}
 
 }  // namespace
 }  // namespace octet::kernels

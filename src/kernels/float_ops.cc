@@ -88,6 +88,8 @@ MapFunction FunctionOf(Function f) {
       return kMapGelu;
     case Function::kGeluTanh:
       return kMapGeluTanh;
+    case Function::kHardSwish:
+      return kMapHardSwish;
   }
   Fail(ErrorCode::kInvalidArgument, "Map: function ", static_cast<int>(f), " is not one");
 }

@@ -74,6 +74,8 @@ OCTET_LANES_INLINE void MapKernel(const MapArgs& a) {
       return MapRange(a, [](const auto& x) { return Gelu(x); });
     case kMapGeluTanh:
       return MapRange(a, [](const auto& x) { return GeluTanh(x); });
+    case kMapHardSwish:
+      return MapRange(a, [](const auto& x) { return HardSwish(x); });
   }
 }
 

@@ -33,6 +33,8 @@ double Exact(Function f, double x) {
     case Function::kGeluTanh:
       return 0.5 * x *
              (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case Function::kHardSwish:
+      return x * (std::min(std::max(x + 3, 0.0), 6.0) / 6);
   }
   return 0;
 }
@@ -55,7 +57,8 @@ TEST(FloatFunctions, StatedErrors) {
   // unit each, a product, a quotient, and near 1 results of half the unit of their factors.
   for (const Case& c : {Case{Function::kErf, 6, false}, Case{Function::kTanh, 7, false},
                         Case{Function::kSigmoid, 3, false}, Case{Function::kSilu, 4, false},
-                        Case{Function::kGelu, 3, true}, Case{Function::kGeluTanh, 4, true}}) {
+                        Case{Function::kGelu, 3, true}, Case{Function::kGeluTanh, 4, true},
+                        Case{Function::kHardSwish, 3, false}}) {
     std::vector<float> x, y;
     for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += 613) {
       const auto b = static_cast<uint32_t>(bits);
@@ -98,7 +101,7 @@ TEST(FloatFunctions, Specials) {
     return y;
   };
   for (const Function f : {Function::kErf, Function::kTanh, Function::kSigmoid, Function::kSilu,
-                           Function::kGelu, Function::kGeluTanh}) {
+                           Function::kGelu, Function::kGeluTanh, Function::kHardSwish}) {
     EXPECT_TRUE(std::isnan(at(f, NAN)));
   }
   EXPECT_EQ(at(Function::kErf, kInf), 1.0F);
@@ -106,7 +109,8 @@ TEST(FloatFunctions, Specials) {
   EXPECT_EQ(at(Function::kTanh, -kInf), -1.0F);
   EXPECT_EQ(at(Function::kSigmoid, kInf), 1.0F);
   EXPECT_EQ(at(Function::kSigmoid, -kInf), 0.0F);
-  for (const Function f : {Function::kSilu, Function::kGelu, Function::kGeluTanh}) {
+  for (const Function f :
+       {Function::kSilu, Function::kGelu, Function::kGeluTanh, Function::kHardSwish}) {
     EXPECT_EQ(at(f, kInf), kInf);
     EXPECT_EQ(at(f, -kInf), 0.0F);
     EXPECT_EQ(at(f, 0.0F), 0.0F);
@@ -159,7 +163,7 @@ TEST(FloatRows, MapIsTheSameOnAllLevels) {
   std::mt19937 rng(61);
   for (const int64_t n : kSizes)
     for (int mode = 0; mode < 6; ++mode)
-      for (int f = 0; f <= static_cast<int>(Function::kGeluTanh); ++f) {
+      for (int f = 0; f <= static_cast<int>(Function::kHardSwish); ++f) {
         GuardedBuffer x(n * 4), y(n * 4), q(n), only(n);
         Fill(Floats(x), n, mode, &rng);
         ExpectSameOnAll({&y}, {&q, &only}, [&] {

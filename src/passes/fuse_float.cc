@@ -29,6 +29,10 @@ class Fuser {
         FuseGelu(id);
       } else if (n.Is("Sigmoid")) {
         FuseSwish(id);
+      } else if (n.Is("Clip")) {
+        FuseHardSwish(id);
+      } else if (n.Is("HardSigmoid")) {
+        GateByHardSigmoid(id);
       } else if (n.Is("Sqrt")) {
         FuseNorm(id);
       } else if (n.Is("Softmax")) {
@@ -45,7 +49,8 @@ class Fuser {
         TakeIntoProduct(id);
       } else if (n.Is("LayerNormalization")) {
         WidenNorm(id);
-      } else if (n.Is("Gelu") || n.Is("Swish") || n.Is("Sigmoid") || n.Is("Tanh") || n.Is("Erf")) {
+      } else if (n.Is("Gelu") || n.Is("Swish") || n.Is("HardSwish") || n.Is("Sigmoid") ||
+                 n.Is("Tanh") || n.Is("Erf")) {
         QuantizeMap(id);
       }
     }
@@ -75,6 +80,7 @@ class Fuser {
     return id != kNoNode && graph_.node(id).Is(op) ? &graph_.node(id) : nullptr;
   }
   bool IsScalar(ValueId v, double expected) const {
+    if (v == kNoValue) return false;
     const auto s = ScalarOf(v);
     return s && std::fabs(*s - expected) <= kConstantTolerance * expected;
   }
@@ -196,6 +202,48 @@ class Fuser {
     swish.op = "Swish";
     swish.inputs = {x};
     Make(mul->outputs[0], std::move(swish));
+  }
+
+  void MakeHardSwish(ValueId x, ValueId out) {
+    Node swish;
+    swish.op = "HardSwish";
+    swish.inputs = {x};
+    Make(out, std::move(swish));
+  }
+  // A sixth of `v`.
+  bool IsSixth(const Node& n, ValueId v) const {
+    if (n.Is("Div")) return n.inputs[0] == v && IsScalar(n.inputs[1], 6.0);
+    return n.Is("Mul") && OtherThanScalar(n, 1.0 / 6.0) == v;
+  }
+  // From the Clip of x + 3 both ways; the sixth is taken before or after the product.
+  void FuseHardSwish(NodeId id) {
+    const Node clip = graph_.node(id);
+    const Node* add = Producer(clip.inputs[0], "Add");
+    if (add == nullptr || OnlyReader(clip.inputs[0]) == nullptr || !IsScalar(clip.input(1), 0.0) ||
+        !IsScalar(clip.input(2), 6.0))
+      return;
+    const ValueId x = OtherThanScalar(*add, 3.0);
+    const ValueId gate = clip.outputs[0];
+    const Node* first = OnlyReader(gate);
+    if (x == kNoValue || !IsFloat(x) || graph_.ConstantOf(x) != nullptr || first == nullptr) return;
+    const Node* second = OnlyReader(first->outputs[0]);
+    if (second == nullptr) return;
+    const bool product_first =
+        first->Is("Mul") && OtherThan(*first, gate) == x && IsSixth(*second, first->outputs[0]);
+    const bool sixth_first =
+        IsSixth(*first, gate) && second->Is("Mul") && OtherThan(*second, first->outputs[0]) == x;
+    if (product_first || sixth_first) MakeHardSwish(x, second->outputs[0]);
+  }
+  void GateByHardSigmoid(NodeId id) {
+    const Node n = graph_.node(id);
+    const ValueId x = n.inputs[0];
+    const double alpha = static_cast<double>(n.GetFloat("alpha", 0.2F)) * 6.0;
+    const Node* mul = OnlyReader(n.outputs[0]);
+    if (!IsFloat(x) || std::fabs(alpha - 1.0) > kConstantTolerance ||
+        n.GetFloat("beta", 0.5F) != 0.5F || mul == nullptr || !mul->Is("Mul") ||
+        OtherThan(*mul, n.outputs[0]) != x)
+      return;
+    MakeHardSwish(x, mul->outputs[0]);
   }
 
   // ReduceMean over the last axis, kept.

@@ -6,12 +6,13 @@
 //   x / sqrt 2 -> Erf -> + 1, times x and 1/2 in any order       -> Gelu
 //   the same by Tanh of sqrt(2 / pi) (x + 0.044715 x^3)          -> Gelu, approximate = "tanh"
 //   x Sigmoid(x)                                                 -> Swish (ai.onnx 24)
+//   x Clip(x + 3, 0, 6) / 6 in any order, x HardSigmoid(x; 1/6)  -> HardSwish
 //   ReduceMean, Sub, Pow | Mul, ReduceMean, Add, Sqrt, Div, Mul, Add over the last axis
 //                                                                -> LayerNormalization
 //   the same without the mean, with or without Add               -> octet.Norm, rms = 1
 //   Add of equal shapes -> LayerNormalization -> QuantizeLinear  -> octet.Norm
 //   the same with a residual that is dequantized for it alone    -> its codes
-//   Gelu, Swish, Sigmoid, Tanh, Erf -> QuantizeLinear            -> octet.QMap
+//   Gelu, Swish, HardSwish, Sigmoid, Tanh, Erf -> QuantizeLinear -> octet.QMap
 //   Div by a power of two or Mul by a number above 0 -> Softmax  -> octet.ScaledSoftmax
 //   Transpose -> second operand of MatMul, last axis next to last -> a Transpose that moves rows,
 //                                                                   octet.PermutedMatMul
@@ -27,7 +28,7 @@
 //               kernels::LayerNorm over the last axis. A residual of 8-bit codes has attributes
 //               residual_scale and residual_zero_point
 //   octet.QMap  inputs 0 x, 1 scale, 2 zero_point?; output codes; attribute function (Erf, Tanh,
-//               Sigmoid, Swish, Gelu) and the function's own; kernels::Map
+//               Sigmoid, Swish, HardSwish, Gelu) and the function's own; kernels::Map
 //   octet.ScaledSoftmax   softmax of attribute scale times the input, over the last axis
 //   octet.PermutedMatMul  MatMul of Transpose(a, perm_a) and Transpose(b, perm_b), attributes; an
 //               absent one leaves its operand as it is. With attribute softmax_scale, softmax of

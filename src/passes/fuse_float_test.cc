@@ -91,6 +91,55 @@ TEST(FuseFloat, Swish) {
   EXPECT_THAT(Ops(b.graph()), UnorderedElementsAre("Swish"));
 }
 
+// Behind Clip: the product with x (m), a sixth by Div (d) or Mul (s), in the order of `steps`.
+GraphBuilder HardSwish(const std::string& steps, float three = 3, float six = 6) {
+  GraphBuilder b;
+  const ValueId x = b.Input("x", kShape);
+  const ValueId shifted = b.Op("Add", "shifted", {x, Scalar(b, "three", three)}, kShape);
+  ValueId v = b.Op("Clip", "gate", {shifted, Scalar(b, "zero", 0), Scalar(b, "six", six)}, kShape);
+  for (const char step : steps) {
+    const std::string name(1, step);
+    if (step == 'm') v = Two(b, "Mul", name, x, v);
+    if (step == 'd') v = Two(b, "Div", name, v, Scalar(b, "divisor", 6));
+    if (step == 's') v = Two(b, "Mul", name, Scalar(b, "factor", 1.0F / 6), v);
+  }
+  b.Output(v);
+  return b;
+}
+
+TEST(FuseFloat, HardSwishInEveryForm) {
+  for (const char* steps : {"md", "dm", "ms", "sm"}) {
+    GraphBuilder b = HardSwish(steps);
+    const std::string output = b.graph().value(b.graph().outputs[0]).name;
+    EXPECT_EQ(FuseFloat(b.graph()), 1) << steps;
+    ASSERT_THAT(Ops(b.graph()), UnorderedElementsAre("HardSwish")) << steps;
+    const Node& n = b.graph().node(b.graph().TopologicalOrder()[0]);
+    EXPECT_EQ(b.graph().value(n.inputs[0]).name, "x");
+    EXPECT_EQ(b.graph().value(n.outputs[0]).name, output);
+  }
+  GraphBuilder b;
+  const ValueId x = b.Input("x", kShape);
+  b.Output(Two(b, "Mul", "y",
+               b.Op("HardSigmoid", "s", {x}, kShape, {{"alpha", 1.0F / 6}, {"beta", 0.5F}}), x));
+  EXPECT_EQ(FuseFloat(b.graph()), 1);
+  EXPECT_THAT(Ops(b.graph()), UnorderedElementsAre("HardSwish"));
+}
+
+TEST(FuseFloat, LeavesWhatIsAlmostHardSwish) {
+  for (const char* steps : {"mm", "dd", "m", "d"})
+    EXPECT_EQ(FuseFloat(HardSwish(steps).graph()), 0);
+  EXPECT_EQ(FuseFloat(HardSwish("md", 2.5F).graph()), 0);
+  EXPECT_EQ(FuseFloat(HardSwish("md", 3, 5).graph()), 0);
+  for (const char* seen : {"shifted", "gate", "m"}) {
+    GraphBuilder b = HardSwish("md");
+    EXPECT_EQ(FuseFloat(b.graph(), {b.graph().Find(seen)}), 0) << seen;
+  }
+  GraphBuilder b;
+  const ValueId x = b.Input("x", kShape);
+  b.Output(Two(b, "Mul", "y", b.Op("HardSigmoid", "s", {x}, kShape), x));  // 0.2 x + 0.5
+  EXPECT_EQ(FuseFloat(b.graph()), 0);
+}
+
 ValueId MeanOf(GraphBuilder& b, const std::string& name, ValueId x) {
   return b.Op("ReduceMean", name, {x}, {2, 3, 1}, {{"axes", std::vector<int64_t>{-1}}});
 }

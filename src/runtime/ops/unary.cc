@@ -1,5 +1,5 @@
 // Operators that map every element by itself. They run in whatever layout their input has, and over
-// it. float32 Erf, Tanh, Sigmoid, Swish and Gelu are kernels::Map.
+// it. float32 Erf, Tanh, Sigmoid, Swish, HardSwish and Gelu are kernels::Map.
 #include <octet/kernels.h>
 
 #include <algorithm>
@@ -140,6 +140,7 @@ std::optional<kernels::Function> RowFunction(const Node& node) {
   if (node.op == "Erf") return Function::kErf;
   if (node.op == "Tanh") return Function::kTanh;
   if (node.op == "Sigmoid") return Function::kSigmoid;
+  if (node.op == "HardSwish") return Function::kHardSwish;
   if (node.op == "Swish" && node.GetFloat("alpha", 1.0F) == 1.0F) return Function::kSilu;
   if (node.op != "Gelu") return std::nullopt;
   return node.GetString("approximate", "none") == "tanh" ? Function::kGeluTanh : Function::kGelu;
