@@ -22,6 +22,10 @@ namespace {
 
 constexpr int64_t kNewestIrVersion = 13;
 
+constexpr std::string_view kAdvice =
+    "; control flow over values around it is outside what Octet does. An If that only asks for "
+    "shapes goes away where the model is exported, or simplified, for fixed input shapes";
+
 std::string NormalDomain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
 
 ValueType TypeOf(const onnx::TypeProto& proto, const std::string& what) {
@@ -170,7 +174,8 @@ void GraphReader::ReadNode(onnx::NodeProto& proto) {
     const ValueId id = input.empty() ? kNoValue : graph_.Find(input);
     if (!input.empty() && id == kNoValue) {
       if (nested_)
-        Fail(ErrorCode::kUnsupported, what, ": it reads '", input, "' of the enclosing graph");
+        Fail(ErrorCode::kUnsupported, what, ": it reads '", input, "' of the enclosing graph",
+             kAdvice);
       Fail(ErrorCode::kBadFile, what, ": it reads '", input, "', which nothing defines");
     }
     node.inputs.push_back(id);
@@ -190,7 +195,7 @@ void GraphReader::ReadOutputs(const onnx::GraphProto& proto) {
     if (id == kNoValue) {
       if (nested_)
         Fail(ErrorCode::kUnsupported, "nested graph output '", output.name(),
-             "' is of the enclosing graph");
+             "' is of the enclosing graph", kAdvice);
       Fail(ErrorCode::kBadFile, "graph output '", output.name(), "', which nothing defines");
     }
     graph_.outputs.push_back(id);
