@@ -221,4 +221,20 @@ static inline int64_t DepthwiseBlock(int64_t channels_left) {
   return channels_left > 48 ? 64 : channels_left > 16 ? 32 : 16;
 }
 
+// Layout kDepthwiseColumns: a filter's rows are taken four at a time, and the last alone where it
+// is one too many: then four of its columns are taken together. How many rows a filter may have,
+// and, of input columns, how many times four codes of a channel a kernel keeps at once.
+struct DepthwiseColumns {
+  int64_t fours;  // of rows
+  bool single;    // one more row
+  explicit DepthwiseColumns(int64_t kernel_h)
+      : fours(kernel_h % 4 == 1 ? kernel_h / 4 : (kernel_h + 3) / 4), single(kernel_h % 4 == 1) {}
+  // Dwords per channel: of an input column, of a filter.
+  int64_t of_column() const { return fours + (single ? 1 : 0); }
+  int64_t of_filter(int64_t kernel_w) const {
+    return fours * kernel_w + (single ? (kernel_w + 3) / 4 : 0);
+  }
+};
+constexpr int64_t kMostRowsOfColumns = 16, kColumnsKept = 128;
+
 }  // namespace octet::kernels

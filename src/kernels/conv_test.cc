@@ -404,6 +404,27 @@ TEST(Conv, Depthwise3x3Interiors) {
           }
 }
 
+// Filters of other sizes: rows in fours and one too many, more columns than are kept at once.
+TEST(Conv, DepthwiseColumns) {
+  ConvCheck check(13);
+  const int64_t filters[][2] = {{5, 5}, {7, 7}, {1, 9}, {9, 1}, {4, 3}, {13, 2}};
+  for (const auto& [kernel_h, kernel_w] : filters)
+    for (const int64_t c : {16, 40, 72})
+      for (const int64_t w : {9, 150})
+        for (const int64_t stride : {1, 2, 3}) {
+          ConvProblem p = Problem(c, c, c, 1, stride, 0);
+          p.kernel_h = kernel_h;
+          p.kernel_w = kernel_w;
+          p.pad_top = p.pad_bottom = kernel_h / 2;
+          p.pad_left = kernel_w / 2;
+          p.dilation_w = 1 + (c + stride) / 8 % 2;
+          p.pad_right = p.dilation_w * kernel_w / 2;
+          check.Run(MakeCase(p, 1, 5, w, OutputType::kUint8, &check));
+          check.Run(MakeCase(p, 2, 3, w, OutputType::kInt8, &check, 1));
+          if (HasFatalFailure()) return;
+        }
+}
+
 // Products of 0.5 by construction: acc * 0.5 ends in .5 for every odd acc, on both sides of zero.
 TEST(Conv, RequantizeTiesGoToEven) {
   for (const auto& op : {Op::Dense, Op::DenseNarrow, Op::Reference}) {

@@ -221,6 +221,15 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
       return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ",
                  p.stride_h, "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
     }
+    if (kernel.layout == Layout::kDepthwiseColumns) {
+      const int64_t width = (p.kernel_w - 1) * p.dilation_w + 1 + 3 * p.stride_w;
+      if (p.kernel_h > kMostRowsOfColumns ||
+          width * DepthwiseColumns(p.kernel_h).of_column() > kColumnsKept) {
+        return Cat("at most ", kMostRowsOfColumns, " rows, four pixels of ", kColumnsKept,
+                   " columns of four: ", p.kernel_h, " rows, ", width, " columns");
+      }
+      return {};
+    }
     if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
   }
   return {};
@@ -291,7 +300,10 @@ void Convolution::Pack() {
   if (kernel_->op == Op::Reference) return;
   const int64_t group_in = p.in_channels / p.groups, group_out = p.out_channels / p.groups;
   if (kernel_->op == Op::Depthwise) {
-    weights_ = PackWeights({plain_, p.out_channels, p.kernel_h * p.kernel_w, 1}, kernel_->layout);
+    const bool columns = kernel_->layout == Layout::kDepthwiseColumns;
+    weights_ = PackWeights({plain_, p.out_channels, columns ? p.kernel_h : p.kernel_h * p.kernel_w,
+                            columns ? p.kernel_w : 1},
+                           kernel_->layout);
     zero_pixel_ = AlignedBytes(p.in_channels);
     std::fill_n(zero_pixel_.data(), p.in_channels, static_cast<uint8_t>(p.x_zero_point & 0xff));
   } else {

@@ -57,6 +57,7 @@ enum class Layout {
   kDepthwise3x3,
   kDepthwise3x3Tiled,
   kDepthwise3x3Twos,
+  kDepthwiseColumns,
   kApproxDigits,
   kApproxIntegers,
 };

@@ -64,6 +64,23 @@ void PackDepthwiseTaps4(const PlainWeights& w, int8_t* out) {
   }
 }
 
+void PackDepthwiseColumns(const PlainWeights& w, int8_t* out) {
+  const DepthwiseColumns columns(w.taps);
+  for (int64_t c0 = 0; c0 < w.n;) {
+    const int64_t block = DepthwiseBlock(w.n - c0);
+    for (int64_t c = 0; c < std::min(block, w.n - c0); ++c)
+      for (int64_t ky = 0; ky < w.taps; ++ky)
+        for (int64_t kx = 0; kx < w.kc; ++kx) {
+          const bool alone = ky / 4 == columns.fours;
+          const int64_t dword = alone ? columns.fours * w.kc + kx / 4 : kx * columns.fours + ky / 4;
+          out[dword * 4 * block + InterleavedOffset(c, block) + (alone ? kx % 4 : ky % 4)] =
+              w.codes[static_cast<size_t>(((c0 + c) * w.taps + ky) * w.kc + kx)];
+        }
+    out += columns.of_filter(w.kc) * 4 * block;
+    c0 += block;
+  }
+}
+
 void PackDepthwise3x3(const PlainWeights& w, int8_t* out) {
   for (int64_t c0 = 0; c0 < w.n;) {
     const int64_t block = DepthwiseBlock(w.n - c0);
@@ -130,6 +147,8 @@ int64_t PackedBytes(int64_t n, int64_t taps, int64_t kc, Layout layout) {
       return RoundUp(n, 16) * taps * RoundUp(kc, 64);
     case Layout::kDepthwiseTaps4:
       return BlockedChannels(n) * RoundUp(taps, 4);
+    case Layout::kDepthwiseColumns:
+      return BlockedChannels(n) * DepthwiseColumns(taps).of_filter(kc) * 4;
     case Layout::kDepthwise3x3:
       return BlockedChannels(n) * 24;
     case Layout::kDepthwise3x3Tiled:
@@ -162,6 +181,9 @@ AlignedBytes PackWeights(const PlainWeights& w, Layout layout) {
       break;
     case Layout::kDepthwiseTaps4:
       PackDepthwiseTaps4(w, reinterpret_cast<int8_t*>(out.data()));
+      break;
+    case Layout::kDepthwiseColumns:
+      PackDepthwiseColumns(w, reinterpret_cast<int8_t*>(out.data()));
       break;
     case Layout::kDepthwise3x3:
       PackDepthwise3x3(w, reinterpret_cast<int8_t*>(out.data()));

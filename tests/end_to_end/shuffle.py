@@ -62,7 +62,9 @@ def model(path):
     x = b.block("first", x)
     x = b.number("scaled", "Mul", b.conv("between", x, (16, 16), 1), 0.3)
     x = b.block("second", x)
-    x = b.number("shifted", "Add", b.conv("behind", x, (16, 16), 1), 1.5)
+    # Behind the convolution itself it would become a bias.
+    x = b.op("Relu", [b.conv("behind", x, (16, 16), 1)], ["behind.relu"])
+    x = b.number("shifted", "Add", x, 1.5)
     b.conv("output", x, (16, 4), 1)
     graph = helper.make_graph(
         b.nodes,
