@@ -282,7 +282,11 @@ void ReadInto(Recipe& recipe, const YAML::Node& root, const std::string& origin)
 }
 
 std::string Quoted(const std::string& text) {
+  // yaml-cpp writes a carriage return as it is, and reads it as the end of the line.
+  const bool control =
+      std::any_of(text.begin(), text.end(), [](char c) { return c >= 0 && c < ' '; });
   YAML::Emitter out;
+  if (control) out << YAML::DoubleQuoted;
   out << text;
   return out.c_str();
 }

@@ -90,6 +90,14 @@ TEST(Recipe, ComesBackFromItsText) {
   }
 }
 
+TEST(Recipe, ANameOfControlCharactersComesBack) {
+  Recipe r;
+  for (const std::string name : {"2\r", "a\nb", "\x01", "tab\t"}) {
+    r.name = name;
+    EXPECT_EQ(Recipe::Parse(r.ToYaml()).name, name) << r.ToYaml();
+  }
+}
+
 TEST(Recipe, StartsFromAPreset) {
   const Recipe r = Recipe::Parse("bias_correction: analytic\npreset: naive\n");
   Recipe expected = Recipe::Preset("naive");
