@@ -8,6 +8,7 @@
 #include "octet/octet.h"
 #include "passes/lower.h"
 #include "passes/macs.h"
+#include "passes/place_quantizers.h"
 #include "quantize/manifest.h"
 #include "quantize/road.h"
 #include "sweep/views.h"
@@ -62,8 +63,7 @@ double Int8MacFraction(const Graph& quantized, const InputShapes& shapes) {
     }
   }
   for (const auto& layer : inspected.layers) {  // which lowering does not consider
-    if (layer.op == "ConvTranspose" || layer.op == "LSTM" || layer.op == "GRU" || layer.op == "RNN")
-      kept += layer.macs;
+    if (HasNoInt8Form(layer.op)) kept += layer.macs;
   }
   return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs)
                             : 0.0;

@@ -41,6 +41,10 @@ void CheckCount(std::string_view what, std::string_view name, const std::vector<
        " or none");
 }
 
+bool StoresCodes(const Epilogue& e) {
+  return e.output == OutputType::kUint8 || e.output == OutputType::kInt8;
+}
+
 void CheckCodesEpilogue(std::string_view what, const Epilogue& e) {
   const CodeType type = e.output == OutputType::kInt8 ? CodeType::kInt8 : CodeType::kUint8;
   const int32_t lowest = type == CodeType::kUint8 ? 0 : -128;
@@ -72,14 +76,13 @@ void CheckEpilogue(std::string_view what, const Epilogue& e, int64_t n) {
   CheckCount(what, "float_bias", e.float_bias, n, false);
   CheckCount(what, "lo", e.lo, n, true);
   CheckCount(what, "hi", e.hi, n, true);
-  const bool codes = e.output == OutputType::kUint8 || e.output == OutputType::kInt8;
   if (e.output != OutputType::kInt32 && e.multiplier.empty()) {
     Fail(kInvalid, what, ": multiplier is empty; expected 1 or ", n, " values");
   }
   for (size_t i = 0; i < e.multiplier.size(); ++i) {
     CheckFinite(what, Cat("multiplier[", i, "]"), e.multiplier[i]);
   }
-  if (codes) {
+  if (StoresCodes(e)) {
     CheckCodesEpilogue(what, e);
   } else if (e.residual.present) {
     Fail(kInvalid, what, ": a residual needs uint8 or int8 output");
@@ -191,7 +194,6 @@ Convolution::Convolution(const ConvProblem& problem, std::string_view what)
 }
 
 std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view overflow) const {
-  const ConvProblem& p = problem_;
   if (std::string why = RefusalByChoice(kernel); !why.empty()) return why;
   if (kernel.op == Op::Reference) return {};
   if (!overflow.empty()) return std::string(overflow);
@@ -201,37 +203,40 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
     return Cat("pieces of ", kc_, " bytes leave tiles of 64 too empty");
   }
   if (kernel.op == Op::DenseNarrow) return RefusalOfNarrow();
-  if (kernel.op == Op::Depthwise) {
-    if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
-      return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ",
-                 p.out_channels);
-    }
-    const bool twos = kernel.layout == Layout::kDepthwise3x3Twos;
-    const bool tiled = kernel.layout == Layout::kDepthwise3x3Tiled || twos;
-    if (tiled && p.groups != 8 && p.groups != 16 && p.groups != 32) {
-      return Cat("8, 16 or 32 channels only: ", p.groups);
-    }
-    if (tiled && p.epilogue.residual.present) return "no residual";
-    if (twos && p.epilogue.output != OutputType::kUint8 && p.epilogue.output != OutputType::kInt8)
-      return "codes only";
-    if (twos && p.stride_h != 2) return Cat("stride 2 only: ", p.stride_h);
-    if ((tiled || kernel.layout == Layout::kDepthwise3x3) &&
-        (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 ||
-         p.stride_h > 2 || p.stride_h != p.stride_w)) {
-      return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ",
-                 p.stride_h, "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
-    }
-    if (kernel.layout == Layout::kDepthwiseColumns) {
-      const int64_t width = (p.kernel_w - 1) * p.dilation_w + 1 + 3 * p.stride_w;
-      if (p.kernel_h > kMostRowsOfColumns ||
-          width * DepthwiseColumns(p.kernel_h).of_column() > kColumnsKept) {
-        return Cat("at most ", kMostRowsOfColumns, " rows, four pixels of ", kColumnsKept,
-                   " columns of four: ", p.kernel_h, " rows, ", width, " columns");
-      }
-      return {};
-    }
-    if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
+  return kernel.op == Op::Depthwise ? RefusalOfDepthwise(kernel.layout) : std::string();
+}
+
+// One input channel per output channel.
+std::string Convolution::RefusalOfDepthwise(Layout layout) const {
+  const ConvProblem& p = problem_;
+  if (p.groups == 1 || p.groups != p.in_channels || p.groups != p.out_channels) {
+    return Cat("depthwise only: groups ", p.groups, ", channels ", p.in_channels, " to ",
+               p.out_channels);
   }
+  const bool twos = layout == Layout::kDepthwise3x3Twos;
+  const bool tiled = layout == Layout::kDepthwise3x3Tiled || twos;
+  if (tiled && p.groups != 8 && p.groups != 16 && p.groups != 32) {
+    return Cat("8, 16 or 32 channels only: ", p.groups);
+  }
+  if (tiled && p.epilogue.residual.present) return "no residual";
+  if (twos && !StoresCodes(p.epilogue)) return "codes only";
+  if (twos && p.stride_h != 2) return Cat("stride 2 only: ", p.stride_h);
+  if ((tiled || layout == Layout::kDepthwise3x3) &&
+      (p.kernel_h != 3 || p.kernel_w != 3 || p.dilation_h != 1 || p.dilation_w != 1 ||
+       p.stride_h > 2 || p.stride_h != p.stride_w)) {
+    return Cat("3x3, stride 1 or 2, dilation 1 only: ", p.kernel_h, "x", p.kernel_w, ", stride ",
+               p.stride_h, "x", p.stride_w, ", dilation ", p.dilation_h, "x", p.dilation_w);
+  }
+  if (layout == Layout::kDepthwiseColumns) {
+    const int64_t width = (p.kernel_w - 1) * p.dilation_w + 1 + 3 * p.stride_w;
+    if (p.kernel_h > kMostRowsOfColumns ||
+        width * DepthwiseColumns(p.kernel_h).of_column() > kColumnsKept) {
+      return Cat("at most ", kMostRowsOfColumns, " rows, four pixels of ", kColumnsKept,
+                 " columns of four: ", p.kernel_h, " rows, ", width, " columns");
+    }
+    return {};
+  }
+  if (p.kernel_h * p.kernel_w > 256) return Cat("at most 256 taps: ", p.kernel_h * p.kernel_w);
   return {};
 }
 
@@ -239,8 +244,7 @@ std::string Convolution::Refusal(const KernelInfo& kernel, std::string_view over
 std::string Convolution::RefusalOfNarrow() const {
   const ConvProblem& p = problem_;
   const Epilogue& e = p.epilogue;
-  if ((e.output != OutputType::kUint8 && e.output != OutputType::kInt8) || e.residual.present)
-    return "codes without residual only";
+  if (!StoresCodes(e) || e.residual.present) return "codes without residual only";
   if (KernelForced()) return {};
   const int64_t channels = p.out_channels / p.groups, dwords = taps_ * CeilDiv(kc_, 4);
   const int64_t apart = p.stride_w * p.in_channels;

@@ -49,6 +49,7 @@ class Convolution {
   void CutRows(bool fold);
   [[nodiscard]] std::string Refusal(const KernelInfo& kernel, std::string_view overflow) const;
   [[nodiscard]] std::string RefusalOfNarrow() const;
+  [[nodiscard]] std::string RefusalOfDepthwise(Layout layout) const;
   void Choose(std::string_view overflow);
   void Pack();
   void Address(const Space& space, const Block& block, DenseArgs* args) const;

@@ -183,6 +183,10 @@ void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
 
 template <class V>
 void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
+  if constexpr (V::kChannels == 16) {
+    if (is_3x3 && d.channels - c >= 16 && d.out_width >= 4 && IsPlain(d))
+      return Sixteen(d, w, c).Run();
+  }
   if (d.channels - c >= V::kChannels) {
     RunBlock<V, true>(d, w, c, is_3x3);
   } else {
@@ -193,27 +197,14 @@ void RunBlock(const DepthwiseArgs& d, const int8_t* w, int64_t c, bool is_3x3) {
 // Rows outermost, in strips whose input stays in L1 and L2 while all blocks of channels pass over
 // it.
 void Run(const DepthwiseArgs& d, bool is_3x3) {
-  const int64_t per_block = is_3x3 ? 24 : (d.kernel_h * d.kernel_w + 3) / 4 * 4;
+  const int64_t per_channel = is_3x3 ? 24 : (d.kernel_h * d.kernel_w + 3) / 4 * 4;
   const int64_t strip = is_3x3 ? 2 : 1;
   DepthwiseArgs piece = d;
   for (int64_t oy = d.oy_begin; oy < d.oy_end; oy += strip) {
     piece.oy_begin = oy;
     piece.oy_end = oy + strip < d.oy_end ? oy + strip : d.oy_end;
-    const int8_t* w = static_cast<const int8_t*>(d.weight);
-    for (int64_t c = 0; c < d.channels;) {
-      const int64_t width = DepthwiseBlock(d.channels - c);
-      if (width == 64) {
-        RunBlock<Wide>(piece, w, c, is_3x3);
-      } else if (width == 32) {
-        RunBlock<Middle>(piece, w, c, is_3x3);
-      } else if (is_3x3 && d.channels - c >= 16 && d.out_width >= 4 && IsPlain(d)) {
-        Sixteen(piece, w, c).Run();
-      } else {
-        RunBlock<Narrow>(piece, w, c, is_3x3);
-      }
-      w += per_block * width;
-      c += width;
-    }
+    EachBlock(d, per_channel,
+              [&]<class V>(const int8_t* w, int64_t c) { RunBlock<V>(piece, w, c, is_3x3); });
   }
 }
 

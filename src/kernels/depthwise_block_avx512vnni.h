@@ -114,5 +114,24 @@ struct Block {
   }
 };
 
+// Calls f.template operator()<V>(weights, first channel) of every block of a layer that has
+// `per_channel` packed bytes of weights.
+template <class F>
+OCTET_INLINE void EachBlock(const DepthwiseArgs& d, int64_t per_channel, const F& f) {
+  const int8_t* w = static_cast<const int8_t*>(d.weight);
+  for (int64_t c = 0; c < d.channels;) {
+    const int64_t width = DepthwiseBlock(d.channels - c);
+    if (width == 64) {
+      f.template operator()<Wide>(w, c);
+    } else if (width == 32) {
+      f.template operator()<Middle>(w, c);
+    } else {
+      f.template operator()<Narrow>(w, c);
+    }
+    w += per_channel * width;
+    c += width;
+  }
+}
+
 }  // namespace
 }  // namespace octet::kernels

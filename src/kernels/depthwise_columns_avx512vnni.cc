@@ -149,18 +149,7 @@ extern "C" void octet_depthwise_columns_u8s8_64_avx512vnni(
   const DepthwiseArgs& d = *args;
   const int64_t per_channel = DepthwiseColumns(d.kernel_h).of_filter(d.kernel_w) * 4;
   for (int64_t oy = d.oy_begin; oy < d.oy_end; ++oy) {
-    const int8_t* w = static_cast<const int8_t*>(d.weight);
-    for (int64_t c = 0; c < d.channels;) {
-      const int64_t width = DepthwiseBlock(d.channels - c);
-      if (width == 64) {
-        RunBlock<Wide>(d, w, c, oy);
-      } else if (width == 32) {
-        RunBlock<Middle>(d, w, c, oy);
-      } else {
-        RunBlock<Narrow>(d, w, c, oy);
-      }
-      w += per_channel * width;
-      c += width;
-    }
+    EachBlock(d, per_channel,
+              [&]<class V>(const int8_t* w, int64_t c) { RunBlock<V>(d, w, c, oy); });
   }
 }

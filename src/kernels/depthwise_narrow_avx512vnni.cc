@@ -11,40 +11,25 @@
 namespace octet::kernels {
 namespace {
 
-struct Tables {
+struct Tables : RowTables {
   alignas(64) int32_t bias[64];  // in the accumulators' order, see pack.h
   alignas(64) float multiplier[64];
-  __m512i lo, hi, flip_y, flip_x, zero_y;
-  __m512i zero;       // of x, as stored
   __m512i even, odd;  // 64-bit words of a pair of vectors: the pixels at even and odd places
-};
 
-Tables MakeTables(const DepthwiseArgs& d) {
-  const EpilogueArgs& e = d.epilogue;
-  const int64_t within = d.channels - 1;  // a power of two: dividing takes long
-  Tables t;
-  alignas(64) uint8_t lo[64], hi[64];
-  for (int64_t i = 0; i < 64; ++i) {
-    const int64_t j = i / 16, lane = i % 16 / 4;  // accumulator j, lane: channels 16 lane + 4 j ..
-    const int64_t channel = (lane * 16 + j * 4 + i % 4) & within;
-    t.bias[i] = e.bias[channel];
-    t.multiplier[i] = e.multiplier[channel];
-    lo[i] = e.lo[i & within];
-    hi[i] = e.hi[i & within];
+  explicit Tables(const DepthwiseArgs& d) : RowTables(d) {
+    for (int64_t i = 0; i < 64; ++i) {
+      const int64_t j = i / 16, lane = i % 16 / 4;  // accumulator j, lane: channels 16 lane + 4 j
+      const int64_t channel = (lane * 16 + j * 4 + i % 4) & (d.channels - 1);
+      bias[i] = d.epilogue.bias[channel];
+      multiplier[i] = d.epilogue.multiplier[channel];
+    }
+    const int64_t words = d.channels / 8;
+    alignas(64) int64_t places[8];
+    for (int64_t i = 0; i < 8; ++i) places[i] = i / words * 2 * words + i % words;
+    even = _mm512_load_si512(places);
+    odd = _mm512_add_epi64(even, _mm512_set1_epi64(words));
   }
-  t.lo = _mm512_load_si512(lo);
-  t.hi = _mm512_load_si512(hi);
-  t.flip_y = Flip(e);
-  t.zero_y = Zero16(e);
-  t.flip_x = _mm512_set1_epi8(static_cast<char>(d.x_flip));
-  t.zero = _mm512_set1_epi8(static_cast<char>(d.zero_pixel[0]));
-  const int64_t words = d.channels / 8;
-  alignas(64) int64_t even[8];
-  for (int64_t i = 0; i < 8; ++i) even[i] = i / words * 2 * words + i % words;
-  t.even = _mm512_load_si512(even);
-  t.odd = _mm512_add_epi64(t.even, _mm512_set1_epi64(words));
-  return t;
-}
+};
 
 OCTET_INLINE Quad<Wide> Bias(const Tables& t) {
   Quad<Wide> acc;
@@ -62,15 +47,7 @@ OCTET_INLINE void Store(const DepthwiseArgs& d, const Tables& t, const Quad<Wide
     __m512i q[4];
     OCTET_UNROLL
     for (int j = 0; j < 4; ++j) q[j] = Wide::Requantized<kPlain>(acc.v[j], t.multiplier + j * 16);
-    const __m512i packed = PackCodes(q[0], q[1], q[2], q[3], t.zero_y);
-    const __m512i codes =
-        kPlain ? Wide::Clamp8(packed, t.lo, t.hi) : Bound(packed, t.lo, t.hi, t.flip_y);
-    if (n >= 64) {
-      _mm512_storeu_si512(y + out, codes);
-    } else {
-      _mm512_mask_storeu_epi8(y + out, Mask64(n), codes);
-    }
-    return;
+    return StoreBounded<kPlain>(t, PackCodes(q[0], q[1], q[2], q[3], t.zero_y), y + out, n);
   }
   for (int64_t i = 0; i < 16 && i * 4 < n; ++i) {  // four lanes at a time: channels of one pixel
     const int64_t j = i % 4, lane = i / 4;
@@ -89,7 +66,7 @@ OCTET_INLINE void OutputBytes(const DepthwiseArgs& d, const Tables& t, const Str
                               const int8_t* w, int64_t out, int64_t n) {
   const int64_t start = out - d.pad_left * kChannels;
   const auto column = [&](int row, int kx) __attribute__((always_inline)) {
-    return Codes<kPlain, kInside>(strip.rows[row], start + kx * kChannels, t.zero, t.flip_x);
+    return Codes<kPlain, kInside>(t, strip.rows[row], start + kx * kChannels);
   };
   Quad<Wide> acc = Bias(t), next = Bias(t);
   OCTET_UNROLL
@@ -129,8 +106,8 @@ OCTET_INLINE EvenOdd Split(const Tables& t, const Strip& strip, int64_t start) {
   __m512i even[3], odd[3];
   OCTET_UNROLL
   for (int i = 0; i < 3; ++i) {
-    const __m512i low = Codes<kPlain, kInside>(strip.rows[i], start, t.zero, t.flip_x);
-    const __m512i high = Codes<kPlain, kInside>(strip.rows[i], start + 64, t.zero, t.flip_x);
+    const __m512i low = Codes<kPlain, kInside>(t, strip.rows[i], start);
+    const __m512i high = Codes<kPlain, kInside>(t, strip.rows[i], start + 64);
     even[i] = _mm512_permutex2var_epi64(low, t.even, high);
     odd[i] = _mm512_permutex2var_epi64(low, t.odd, high);
   }
@@ -176,7 +153,7 @@ void OutputRowOfTwos(const DepthwiseArgs& d, const Tables& t, int64_t oy) {
 
 template <int kChannels, bool kPlain>
 void Run(const DepthwiseArgs& d) {
-  const Tables t = MakeTables(d);
+  const Tables t(d);
   for (int64_t oy = d.oy_begin; oy < d.oy_end;) {
     if (d.stride_h == 2) {
       OutputRowOfTwos<kChannels, kPlain>(d, t, oy++);

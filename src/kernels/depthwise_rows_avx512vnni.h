@@ -28,12 +28,47 @@ OCTET_INLINE __m512i Bytes(const Row& row, int64_t start, __m512i zero) {
   return _mm512_mask_loadu_epi8(zero, some, row.x + start);
 }
 
+// What every such kernel needs of its arguments; channels divide 64.
+struct RowTables {
+  __m512i lo, hi;  // per byte of 64 of an output row
+  __m512i flip_y, flip_x, zero_y;
+  __m512i zero;  // of x, as stored
+
+  explicit RowTables(const DepthwiseArgs& d)
+      : flip_y(Flip(d.epilogue)),
+        flip_x(_mm512_set1_epi8(static_cast<char>(d.x_flip))),
+        zero_y(Zero16(d.epilogue)),
+        zero(_mm512_set1_epi8(static_cast<char>(d.zero_pixel[0]))) {
+    // Channels are a power of two: dividing 64 times would take as long as many a row.
+    const int64_t within = d.channels - 1;
+    alignas(64) uint8_t low[64], high[64];
+    for (int64_t i = 0; i < 64; ++i) {
+      low[i] = d.epilogue.lo[i & within];
+      high[i] = d.epilogue.hi[i & within];
+    }
+    lo = _mm512_load_si512(low);
+    hi = _mm512_load_si512(high);
+  }
+};
+
 // 64 bytes of a row, the sign bit of int8 flipped unless kPlain. kInside: all of them are the
 // row's.
 template <bool kPlain, bool kInside>
-OCTET_INLINE __m512i Codes(const Row& row, int64_t start, __m512i zero, __m512i flip) {
-  const __m512i x = kInside ? _mm512_loadu_si512(row.x + start) : Bytes(row, start, zero);
-  return kPlain ? x : _mm512_xor_si512(x, flip);
+OCTET_INLINE __m512i Codes(const RowTables& t, const Row& row, int64_t start) {
+  const __m512i x = kInside ? _mm512_loadu_si512(row.x + start) : Bytes(row, start, t.zero);
+  return kPlain ? x : _mm512_xor_si512(x, t.flip_x);
+}
+
+// packed: 64 codes in the order of the output row; n: how many of them are real.
+template <bool kPlain>
+OCTET_INLINE void StoreBounded(const RowTables& t, __m512i packed, uint8_t* y, int64_t n) {
+  const __m512i codes =
+      kPlain ? Wide::Clamp8(packed, t.lo, t.hi) : Bound(packed, t.lo, t.hi, t.flip_y);
+  if (n >= 64) {
+    _mm512_storeu_si512(y, codes);
+  } else {
+    _mm512_mask_storeu_epi8(y, Mask64(n), codes);
+  }
 }
 
 // One or two output rows, and the input rows they read.

@@ -17,24 +17,23 @@ namespace octet::kernels {
 namespace {
 
 // Every row takes a copy, which no store can change, so that registers hold it.
-struct Tables {
+struct Tables : RowTables {
   // Of four accumulators, 64 bytes of output: pixels in order, or, of 32 channels, two of each
   // pixel, of channels 8 l + i and 8 l + 4 + i (lane l, dword i).
   __m512i bias[2];
   __m512 multiplier[2];
   __m512i weight[6];
-  __m512i lo, hi, flip_y, flip_x, zero_y;
-  __m512i zero;   // of x, as stored
   __m512i bytes;  // the permutation
   __m512i order;  // dwords of packed accumulators -> bytes of the output row
+
+  explicit Tables(const DepthwiseArgs& d) : RowTables(d) {}
 };
 
 Tables MakeTables(const DepthwiseArgs& d) {
   const EpilogueArgs& e = d.epilogue;
-  // A power of two: dividing 200 times would take as long as many a row.
   const uint32_t channels = static_cast<uint32_t>(d.channels), within = channels - 1;
-  Tables t;
-  alignas(64) uint8_t lo[64], hi[64], bytes[64];
+  Tables t(d);
+  alignas(64) uint8_t bytes[64];
   alignas(64) int32_t bias[32];
   alignas(64) float multiplier[32];
   for (uint32_t i = 0; i < 32; ++i) {
@@ -50,20 +49,12 @@ Tables MakeTables(const DepthwiseArgs& d) {
   for (int64_t i = 0; i < 6; ++i)
     t.weight[i] = _mm512_load_si512(static_cast<const int8_t*>(d.weight) + i * 64);
   for (uint32_t i = 0; i < 64; ++i) {
-    lo[i] = e.lo[i & within];
-    hi[i] = e.hi[i & within];
     const uint32_t dword = i / 4, column = i % 4 < 3 ? i % 4 : 0, channel = dword & within;
     const uint32_t at =
         channels == 32 ? i % 2 * 32 + i / 2 : (dword - channel) * 2 + column * channels + channel;
     bytes[i] = static_cast<uint8_t>(at);
   }
-  t.lo = _mm512_load_si512(lo);
-  t.hi = _mm512_load_si512(hi);
   t.bytes = _mm512_load_si512(bytes);
-  t.flip_y = Flip(e);
-  t.zero_y = Zero16(e);
-  t.flip_x = _mm512_set1_epi8(static_cast<char>(d.x_flip));
-  t.zero = _mm512_set1_epi8(static_cast<char>(d.zero_pixel[0]));
   t.order = channels == 32 ? _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
                            : PackOrder();
   return t;
@@ -78,15 +69,8 @@ OCTET_INLINE void Store(const Tables& t, const Acc (&acc)[4], uint8_t* y, int64_
     const __m512 multiplier = t.multiplier[j % kOfPixel];
     q[j] = kPlain ? RequantizeSmall(acc[j], multiplier) : Requantize(acc[j], multiplier);
   }
-  const __m512i packed =
-      _mm512_permutexvar_epi32(t.order, PackCodes(q[0], q[1], q[2], q[3], t.zero_y));
-  const __m512i codes =
-      kPlain ? Wide::Clamp8(packed, t.lo, t.hi) : Bound(packed, t.lo, t.hi, t.flip_y);
-  if (n >= 64) {
-    _mm512_storeu_si512(y, codes);
-  } else {
-    _mm512_mask_storeu_epi8(y, Mask64(n), codes);
-  }
+  const __m512i packed = PackCodes(q[0], q[1], q[2], q[3], t.zero_y);
+  StoreBounded<kPlain>(t, _mm512_permutexvar_epi32(t.order, packed), y, n);
 }
 
 // 64 bytes of output of 8 or 16 channels, from input byte `start` on: each accumulator's pixels
@@ -100,7 +84,7 @@ OCTET_INLINE void OutputBytes(const Tables& t, const Strip& strip, int64_t start
     acc[j] = AsAcc(t.bias[0]);
     OCTET_UNROLL
     for (int row = 0; row < 3; ++row) {
-      const __m512i x = Codes<kPlain, kInside>(strip.rows[row], start + j * 32, t.zero, t.flip_x);
+      const __m512i x = Codes<kPlain, kInside>(t, strip.rows[row], start + j * 32);
       acc[j] = Dot(acc[j], _mm512_permutexvar_epi8(t.bytes, x), t.weight[row]);
     }
   }
@@ -132,8 +116,8 @@ OCTET_INLINE Columns ColumnsAt(const Tables& t, const Strip& strip, int64_t star
   __m512i words[3];
   OCTET_UNROLL
   for (int row = 0; row < 3; ++row) {
-    words[row] = _mm512_permutexvar_epi8(
-        t.bytes, Codes<kPlain, kInside>(strip.rows[row], start, t.zero, t.flip_x));
+    words[row] =
+        _mm512_permutexvar_epi8(t.bytes, Codes<kPlain, kInside>(t, strip.rows[row], start));
   }
   return {_mm512_unpacklo_epi16(words[0], words[1]), _mm512_unpackhi_epi16(words[0], words[1]),
           words[2]};

@@ -17,14 +17,12 @@
 //                       (w0 w1 w2 0), half 1 (0 w0 w1 w2): two output rows share four input rows
 //   kDepthwise3x3Tiled  kDepthwise3x3 of one block of 64 whose channel i is i % C; C divides 64
 //   kDepthwise3x3Twos   int8 (6, 16, 4) for stride 2. C = 8, 16: dword i of vectors 0 to 2 is a
-//   kernel
-//                       row (k0 k1 k2 0) of channel i % C. C = 32: lane l, dword i of two vectors
-//                       each is channels 8l + i, and 8l + 4 + i: (row 0: k0 k1, row 1: k0 k1),
-//                       (row 2: k0 k1 k2 0), (row 0: k2 0, row 1: k2 0)
-// kApproxDigits and kApproxIntegers are of tables, not weights:
-// kernels/approx_abi.h. In a block, vector j, lane l, dword i is channel 16l + 4j + i: what two
-// rounds of byte and word unpacks make of four pixels, and what two rounds of packs put back in
-// order.
+//                       kernel row (k0 k1 k2 0) of channel i % C. C = 32: lane l, dword i of two
+//                       vectors each is channels 8l + i, and 8l + 4 + i: (row 0: k0 k1, row 1:
+//                       k0 k1), (row 2: k0 k1 k2 0), (row 0: k2 0, row 1: k2 0)
+// kApproxDigits and kApproxIntegers are of tables, not weights: kernels/approx_abi.h. In a block,
+// vector j, lane l, dword i is channel 16l + 4j + i: what two rounds of byte and word unpacks make
+// of four pixels, and what two rounds of packs put back in order.
 #pragma once
 
 #include <cstdint>

@@ -84,7 +84,7 @@ class Planner {
   void ConsiderCompute(NodeId id) {
     const Node& n = graph_.node(id);
     if (!OneOf(n, std::array{"Conv", "Gemm", "MatMul"})) {
-      if (OneOf(n, std::array{"ConvTranspose", "LSTM", "GRU", "RNN"}))
+      if (n.domain.empty() && HasNoInt8Form(n.op))
         Skip(n, Cat(n.op, " has no INT8 operator in the targets"));
       return;
     }
@@ -675,6 +675,10 @@ int WeightChannelAxis(const Graph& graph, const Node& node) {
   if (node.Is("Conv")) return 0;
   if (node.Is("Gemm")) return node.GetInt("transB", 0) != 0 ? 0 : 1;
   return graph.ConstantOf(node.inputs[1])->shape().rank() - 1;
+}
+
+bool HasNoInt8Form(std::string_view op) {
+  return op == "ConvTranspose" || op == "LSTM" || op == "GRU" || op == "RNN";
 }
 
 QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options) {

@@ -68,6 +68,9 @@ struct QuantizerPlan {
   std::vector<Skipped> skipped;         // Conv, Gemm, MatMul that stay float, and why
 };
 
+// Operators with weights that no target runs on codes: ConvTranspose, LSTM, GRU, RNN.
+[[nodiscard]] bool HasNoInt8Form(std::string_view op);
+
 [[nodiscard]] QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options);
 
 // How biases are written. INT8 kernels add them to the accumulator, on the grid s_x * s_w.
