@@ -2,30 +2,24 @@
 // initial states (D,B,H); with layout 1 the batch comes first in x, in the states and in the
 // results. D is the number of directions, G of gates.
 #include "graph/ops_context.h"
+#include "graph/recurrent.h"
 
 namespace octet {
 namespace {
 
-int64_t GatesOf(const Node& node) { return node.op == "LSTM" ? 4 : node.op == "GRU" ? 3 : 1; }
-
 void InferRecurrent(InferContext& c) {
   const Node& node = c.node();
   const DType dtype = Input(c, 0).dtype;
-  const std::string direction = node.GetString("direction", "forward");
-  if (direction != "forward" && direction != "reverse" && direction != "bidirectional")
-    FailNode(node, "direction is '", direction, "'");
-  const Dim directions = direction == "bidirectional" ? 2 : 1;
-  const int64_t layout = node.GetInt("layout", 0);
-  if (layout != 0 && layout != 1) FailNode(node, "layout is ", layout, ", expected 0 or 1");
+  const RecurrentAttributes a = ReadRecurrent(node);
+  const Dim directions = a.directions;
   const auto x = InputDims(c, 0, 3);
   const auto w = InputDims(c, 1, 3);
   const auto r = InputDims(c, 2, 3);
-  Dim hidden = node.Has("hidden_size") ? Dim(node.GetInt("hidden_size", 0)) : Dim();
-  if (hidden.known() && (hidden.value < 1 || hidden.value > kMaxDim))
-    FailNode(node, "hidden_size is ", hidden.value);
+  Dim hidden = a.hidden ? Dim(*a.hidden) : Dim();
   if (r) hidden = Equal(c, hidden, (*r)[2], "hidden_size and the recurrence weights");
-  const int64_t gates = GatesOf(node);
-  const Dim rows = hidden.known() ? Dim(gates * hidden.value) : Dim();
+  if (hidden.value == 0)
+    FailNode(node, "the recurrence weights are of hidden size 0, expected 1 or more");
+  const Dim rows = hidden.known() ? Dim(a.gates * hidden.value) : Dim();
   for (const auto& weights : {w, r}) {
     if (!weights) continue;
     (void)Equal(c, directions, (*weights)[0], "directions");
@@ -36,12 +30,12 @@ void InferRecurrent(InferContext& c) {
     (void)Equal(c, directions, (*b)[0], "directions");
     if (rows.known()) (void)Equal(c, Dim(2 * rows.value), (*b)[1], "biases");
   }
-  const Dim time = x ? (*x)[layout == 0 ? 0 : 1] : Dim();
-  Dim batch = x ? (*x)[layout == 0 ? 1 : 0] : Dim();
+  const Dim time = x ? (*x)[a.batch_first ? 1 : 0] : Dim();
+  Dim batch = x ? (*x)[a.batch_first ? 0 : 1] : Dim();
   if (const auto lengths = c.has(4) ? InputDims(c, 4, 1) : std::nullopt)
     batch = Equal(c, batch, (*lengths)[0], "batch of the lengths");
   const Dims state =
-      layout == 0 ? Dims{directions, batch, hidden} : Dims{batch, directions, hidden};
+      a.batch_first ? Dims{batch, directions, hidden} : Dims{directions, batch, hidden};
   for (size_t i = 5; i <= (node.op == "LSTM" ? size_t{6} : size_t{5}); ++i) {
     const auto initial = c.has(i) ? InputDims(c, i, 3) : std::nullopt;
     if (!initial) continue;
@@ -51,8 +45,8 @@ void InferRecurrent(InferContext& c) {
     (void)Equal(c, directions, (*p)[0], "directions");
     if (hidden.known()) (void)Equal(c, Dim(3 * hidden.value), (*p)[1], "peepholes");
   }
-  c.SetOutput(0, MakeType(dtype, layout == 0 ? Dims{time, directions, batch, hidden}
-                                             : Dims{batch, time, directions, hidden}));
+  c.SetOutput(0, MakeType(dtype, a.batch_first ? Dims{batch, time, directions, hidden}
+                                               : Dims{time, directions, batch, hidden}));
   c.SetOutput(1, MakeType(dtype, state));
   if (node.op == "LSTM") c.SetOutput(2, MakeType(dtype, state));
 }

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "graph/recurrent.h"
 #include "passes/audit_rules.h"
 #include "passes/lower.h"
 #include "passes/macs.h"
@@ -32,10 +33,11 @@ bool IsBiasOfMatMul(const AuditView& view, const Node& node) {
 }
 
 bool IsAudited(const Node& n) {
-  static constexpr std::array kOps = {
-      "Conv", "ConvTranspose", "Gemm",   "MatMul",  "LSTM",        "GRU",
-      "RNN",  "Add",           "Concat", "MaxPool", "AveragePool", "GlobalAveragePool"};
-  return n.domain.empty() && !n.removed && std::find(kOps.begin(), kOps.end(), n.op) != kOps.end();
+  static constexpr std::array kOps = {"Conv",    "ConvTranspose", "Gemm",
+                                      "MatMul",  "Add",           "Concat",
+                                      "MaxPool", "AveragePool",   "GlobalAveragePool"};
+  return n.domain.empty() && !n.removed &&
+         (IsRecurrent(n.op) || std::find(kOps.begin(), kOps.end(), n.op) != kOps.end());
 }
 
 namespace {

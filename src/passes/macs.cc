@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "graph/conv_geometry.h"
 #include "graph/ops.h"
+#include "graph/recurrent.h"
 
 namespace octet {
 namespace {
@@ -26,9 +27,9 @@ size_t WeightInput(const Node& n) {
 
 bool IsWeighted(const Node& n) {
   static const std::set<std::string> kOps = {
-      "Conv",          "ConvTranspose", "Gemm",          "MatMul", "QConv", "QGemm", "QLinearConv",
-      "QLinearMatMul", "ConvInteger",   "MatMulInteger", "LSTM",   "GRU",   "RNN"};
-  return kOps.contains(n.op);
+      "Conv",  "ConvTranspose", "Gemm",          "MatMul",      "QConv",
+      "QGemm", "QLinearConv",   "QLinearMatMul", "ConvInteger", "MatMulInteger"};
+  return kOps.contains(n.op) || IsRecurrent(n.op);
 }
 
 ValueId InputNamed(const Graph& graph, const std::string& name) {
@@ -83,7 +84,7 @@ int64_t MacsOf(const Graph& graph, const Node& node) {
     return 0;  // a geometry that does not fit is the runtime's to refuse
   }
   if (x->rank() < 1 || w->rank() < 1) return 0;
-  if (node.op == "LSTM" || node.op == "GRU" || node.op == "RNN") {
+  if (IsRecurrent(node.op)) {
     // Every row of x meets W (D,GH,I) and, as state, R (D,GH,H).
     const auto r = KnownShape(graph, node.input(2));
     return r && x->rank() == 3 && w->rank() == 3

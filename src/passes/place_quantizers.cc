@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "graph/recurrent.h"
 #include "passes/functions_of_codes.h"
 #include "passes/quantizers.h"
 #include "passes/raise_opset.h"
@@ -677,9 +678,7 @@ int WeightChannelAxis(const Graph& graph, const Node& node) {
   return graph.ConstantOf(node.inputs[1])->shape().rank() - 1;
 }
 
-bool HasNoInt8Form(std::string_view op) {
-  return op == "ConvTranspose" || op == "LSTM" || op == "GRU" || op == "RNN";
-}
+bool HasNoInt8Form(std::string_view op) { return op == "ConvTranspose" || IsRecurrent(op); }
 
 QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options) {
   for (const std::string& name : options.excluded) {

@@ -68,7 +68,7 @@ struct QuantizerPlan {
   std::vector<Skipped> skipped;         // Conv, Gemm, MatMul that stay float, and why
 };
 
-// Operators with weights that no target runs on codes: ConvTranspose, LSTM, GRU, RNN.
+// Operators with weights that no target runs on codes: ConvTranspose and the recurrent ones.
 [[nodiscard]] bool HasNoInt8Form(std::string_view op);
 
 [[nodiscard]] QuantizerPlan PlanQuantizers(const Graph& graph, const PlacementOptions& options);

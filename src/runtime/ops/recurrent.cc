@@ -2,17 +2,21 @@
 // time steps; then a step in time is one product of the state (two for a GRU that resets before it
 // multiplies) and the gates of each row. Directions share threads: each is one thread's work, so
 // the bits do not depend on how many there are.
-#include <octet/kernels.h>
+//
+// What ONNX leaves open is as in ONNX Runtime: where a row's length is 0 its last states are 0,
+// whatever the initial ones.
+#include "graph/recurrent.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
+#include <functional>
 #include <limits>
 #include <optional>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "runtime/ops/families.h"
 #include "runtime/ops/onednn.h"
+#include "runtime/ops/row_function.h"
 
 namespace octet::ops {
 namespace {
@@ -20,15 +24,30 @@ namespace {
 using dnnl::memory;
 
 enum class Cell : uint8_t { kRnn, kGru, kLstm };
-enum class Activation : uint8_t { kSigmoid, kTanh, kRelu };
 
-void Activate(Activation f, float* x, int64_t n) {
-  if (f == Activation::kRelu) {
-    for (int64_t i = 0; i < n; ++i) x[i] = x[i] > 0.0F ? x[i] : 0.0F;
-  } else {
-    kernels::Map(f == Activation::kTanh ? kernels::Function::kTanh : kernels::Function::kSigmoid, x,
-                 n, x);
+// Of n numbers, in place.
+using Activation = std::function<void(float* x, int64_t n)>;
+
+Activation ActivationOf(const GateFunction& f) {
+  const float alpha = f.alpha, beta = f.beta;
+  if (f.op == "Affine") {
+    return [=](float* x, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) x[i] = alpha * x[i] + beta;
+    };
   }
+  Node node;
+  node.op = f.op;
+  node.attributes["alpha"] = alpha;
+  node.attributes["beta"] = beta;
+  if (f.op != "ScaledTanh") {
+    return [fn = FloatFunction(node)](float* x, int64_t n) { fn(x, x, n); };
+  }
+  node.op = "Tanh";
+  return [=, tanh = FloatFunction(node)](float* x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] *= beta;
+    tanh(x, x, n);
+    for (int64_t i = 0; i < n; ++i) x[i] *= alpha;
+  };
 }
 
 // y (M,N) = x (M,K) w (N,K)^T in one thread; weights that are known are packed here.
@@ -96,12 +115,13 @@ int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
 
 struct Layer {
   Cell cell = Cell::kLstm;
+  std::string name;
   int64_t gates = 4, time = 0, batch = 0, input = 0, hidden = 0, directions = 1;
-  bool batch_first = false, reverse = false, reset_after = false;
+  bool batch_first = false, reverse = false, reset_after = false, input_forget = false;
   float clip = std::numeric_limits<float>::infinity();
-  std::vector<std::array<Activation, 3>> functions;  // by direction
-  // By direction: inputs to gates; state to gates (all, or those before the reset); reset state to
-  // the candidate.
+  std::vector<std::vector<Activation>> functions;  // by direction
+  // By direction: inputs to gates (none where there are no inputs); state to gates (all, or those
+  // before the reset); reset state to the candidate.
   std::vector<RowProduct> from_input, from_state, from_reset;
   int64_t scratch_floats = 0;  // of one direction
 
@@ -127,16 +147,21 @@ void Clamp(float* x, int64_t n, float clip) {
   if (clip == std::numeric_limits<float>::infinity()) return;
   for (int64_t i = 0; i < n; ++i) x[i] = std::clamp(x[i], -clip, clip);
 }
-void Finish(const Layer& l, Activation f, float* x, int64_t n) {
+void Finish(const Layer& l, const Activation& f, float* x, int64_t n) {
   Clamp(x, n, l.clip);
-  Activate(f, x, n);
+  f(x, n);
 }
 
 // One direction of one run.
 class Pass {
  public:
   Pass(const Layer& layer, const StepArgs& args, int64_t d, float* scratch)
-      : l_(layer), a_(args), d_(d), h_(l_.hidden), stream_(DnnlEngine()) {
+      : l_(layer),
+        a_(args),
+        d_(d),
+        h_(l_.hidden),
+        f_(l_.functions[static_cast<size_t>(d)]),
+        stream_(DnnlEngine()) {
     const auto take = [&](int64_t floats) {
       float* at = scratch;
       scratch += Aligned(floats);
@@ -149,7 +174,6 @@ class Pass {
     reset_ = take(l_.batch * h_);
     candidate_ = take(l_.batch * h_);
     library_ = scratch;
-    const auto at = static_cast<size_t>(d);
     const int64_t rows = l_.rows();
     w_ = a_.in<float>(1) != nullptr ? a_.in<float>(1) + d * rows * l_.input : nullptr;
     r_ = a_.in<float>(2) != nullptr ? a_.in<float>(2) + d * rows * h_ : nullptr;
@@ -158,7 +182,6 @@ class Pass {
       state_bias_ = input_bias_ + rows;
     }
     if (a_.has(7)) peepholes_ = a_.in<float>(7) + d * 3 * h_;
-    f_ = l_.functions[at];
   }
 
   void Run() {
@@ -167,8 +190,12 @@ class Pass {
     Load(5, state_);
     if (l_.cell == Cell::kLstm) Load(6, cell_);
     if (l_.time * l_.batch > 0) {
-      RowProduct::Bound project(l_.from_input[at], w_, library_);
-      project.Run(stream_, a_.in<float>(0), projected_);
+      if (l_.input > 0) {
+        RowProduct::Bound project(l_.from_input[at], w_, library_);
+        project.Run(stream_, a_.in<float>(0), projected_);
+      } else {
+        std::fill_n(projected_, l_.time * l_.batch * l_.rows(), 0.0F);
+      }
       RowProduct::Bound recur(l_.from_state[at], r_, library_);
       std::optional<RowProduct::Bound> again;
       if (!l_.from_reset.empty()) {
@@ -197,7 +224,7 @@ class Pass {
 
  private:
   [[nodiscard]] int64_t Length(int64_t b) const {
-    return a_.has(4) ? std::clamp<int64_t>(a_.in<int32_t>(4)[b], 0, l_.time) : l_.time;
+    return a_.has(4) ? a_.in<int32_t>(4)[b] : l_.time;
   }
   // Backwards means from the last step that the row has.
   [[nodiscard]] int64_t TimeOf(int64_t s, int64_t b) const {
@@ -220,8 +247,14 @@ class Pass {
   }
   void Store(size_t output, const float* state) {
     if (output >= a_.outputs.size() || a_.outputs[output].raw == nullptr) return;
-    for (int64_t b = 0; b < l_.batch; ++b)
-      std::copy_n(state + b * h_, h_, a_.out<float>(output) + l_.StateRow(d_, b) * h_);
+    for (int64_t b = 0; b < l_.batch; ++b) {
+      float* row = a_.out<float>(output) + l_.StateRow(d_, b) * h_;
+      if (Length(b) > 0) {
+        std::copy_n(state + b * h_, h_, row);
+      } else {
+        std::fill_n(row, h_, 0.0F);
+      }
+    }
   }
   void Emit(int64_t s, int64_t b) {
     if (a_.outputs[0].raw == nullptr) return;
@@ -264,7 +297,11 @@ class Pass {
       }
     }
     Finish(l_, f_[0], input, h_);
-    Finish(l_, f_[0], forget, h_);
+    if (l_.input_forget) {
+      for (int64_t i = 0; i < h_; ++i) forget[i] = 1.0F - input[i];
+    } else {
+      Finish(l_, f_[0], forget, h_);
+    }
     Finish(l_, f_[1], fresh, h_);
     for (int64_t i = 0; i < h_; ++i) cell[i] = forget[i] * cell[i] + input[i] * fresh[i];
     if (peepholes_ != nullptr) {
@@ -273,7 +310,7 @@ class Pass {
     Finish(l_, f_[0], output, h_);
     float* squashed = fresh;  // no longer needed
     std::copy_n(cell, h_, squashed);
-    Activate(f_[2], squashed, h_);
+    f_[2](squashed, h_);
     for (int64_t i = 0; i < h_; ++i) state_[b * h_ + i] = output[i] * squashed[i];
   }
 
@@ -316,6 +353,7 @@ class Pass {
   const Layer& l_;
   const StepArgs& a_;
   int64_t d_, h_;
+  const std::vector<Activation>& f_;
   dnnl::stream stream_;
   float *projected_, *products_, *state_, *cell_, *reset_, *candidate_, *library_;
   const float* w_ = nullptr;
@@ -323,58 +361,41 @@ class Pass {
   const float* input_bias_ = nullptr;
   const float* state_bias_ = nullptr;
   const float* peepholes_ = nullptr;
-  std::array<Activation, 3> f_{};
 };
-
-Activation ActivationNamed(const StepRequest& r, std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (name == "sigmoid") return Activation::kSigmoid;
-  if (name == "tanh") return Activation::kTanh;
-  if (name == "relu") return Activation::kRelu;
-  FailStep(r, Cat("activation '", name, "'; expected Sigmoid, Tanh or Relu"));
-}
-
-void ReadActivations(const StepRequest& r, Layer& l) {
-  std::vector<std::string> defaults = {"Sigmoid", "Tanh", "Tanh"};
-  if (l.cell == Cell::kGru) defaults = {"Sigmoid", "Tanh"};
-  if (l.cell == Cell::kRnn) defaults = {"Tanh"};
-  std::vector<std::string> names;
-  if (r.node->Has("activations")) {
-    const auto* given =
-        std::get_if<std::vector<std::string>>(&r.node->attributes.at("activations"));
-    if (given == nullptr) FailStep(r, "attribute 'activations' is not a list of names");
-    names = *given;
-  }
-  const auto directions = static_cast<size_t>(l.directions);
-  if (!names.empty() && names.size() != defaults.size() * directions) {
-    FailStep(r, Cat(names.size(), " activations, expected ", defaults.size() * directions));
-  }
-  for (size_t d = 0; d < directions; ++d) {
-    std::array<Activation, 3> f{};
-    for (size_t i = 0; i < defaults.size(); ++i)
-      f[i] = ActivationNamed(r, names.empty() ? defaults[i] : names[d * defaults.size() + i]);
-    l.functions.push_back(f);
-  }
-}
 
 Layer ReadLayer(const StepRequest& r) {
   Layer l;
   l.cell = r.node->op == "LSTM" ? Cell::kLstm : r.node->op == "GRU" ? Cell::kGru : Cell::kRnn;
-  l.gates = l.cell == Cell::kLstm ? 4 : l.cell == Cell::kGru ? 3 : 1;
-  l.batch_first = r.node->GetInt("layout", 0) != 0;
+  l.name = r.node->name;
+  const RecurrentAttributes a = ReadRecurrent(*r.node);
+  l.gates = a.gates;
+  l.directions = a.directions;
+  l.batch_first = a.batch_first;
+  l.reverse = a.reverse;
+  l.reset_after = a.reset_after;
+  l.input_forget = a.input_forget;
+  l.clip = a.clip;
+  for (const auto& of_direction : a.functions) {
+    l.functions.emplace_back();
+    for (const GateFunction& f : of_direction) l.functions.back().push_back(ActivationOf(f));
+  }
   const Shape& x = r.shape(0);
   l.time = x[l.batch_first ? 1 : 0];
   l.batch = x[l.batch_first ? 0 : 1];
   l.input = x[2];
-  l.directions = r.shape(2)[0];
   l.hidden = r.shape(2)[2];
-  l.reverse = r.node->GetString("direction", "forward") == "reverse";
-  l.reset_after = l.cell == Cell::kGru && r.node->GetInt("linear_before_reset", 0) != 0;
-  if (r.node->GetInt("input_forget", 0) != 0) FailStep(r, "input_forget is 1, expected 0");
-  l.clip = r.node->GetFloat("clip", l.clip);
-  ReadActivations(r, l);
   return l;
+}
+
+// Of the rows of the batch, as given.
+void CheckLengths(const Layer& l, const StepArgs& a) {
+  if (!a.has(4)) return;
+  for (int64_t b = 0; b < l.batch; ++b) {
+    const int64_t length = a.in<int32_t>(4)[b];
+    if (length >= 0 && length <= l.time) continue;
+    Fail(ErrorCode::kBadData, "run: node '", l.name, "': sequence_lens[", b, "] is ", length,
+         ", expected 0 to ", l.time);
+  }
 }
 
 }  // namespace
@@ -405,7 +426,7 @@ Step MakeRecurrent(const StepRequest& r) {
         const float* rd =
             state_w != nullptr ? state_w->data<float>().data() + d * l.rows() * l.hidden : nullptr;
         const bool twice = l.cell == Cell::kGru && !l.reset_after;
-        add(l.from_input, l.time * l.batch, l.input, l.rows(), wd, 1);
+        if (l.input > 0) add(l.from_input, l.time * l.batch, l.input, l.rows(), wd, 1);
         add(l.from_state, l.batch, l.hidden, twice ? 2 * l.hidden : l.rows(), rd, l.time);
         if (twice) {
           add(l.from_reset, l.batch, l.hidden, l.hidden,
@@ -421,6 +442,7 @@ Step MakeRecurrent(const StepRequest& r) {
                      4 * Aligned(l.batch * l.hidden) + Aligned((library_bytes + 3) / 4);
   step.scratch_bytes = l.scratch_floats * l.directions * 4;
   step.run = [layer](const StepArgs& a) {
+    CheckLengths(*layer, a);
     ParallelForEach(layer->directions, [&](int64_t d) {
       Pass(*layer, a, d, static_cast<float*>(a.scratch) + d * layer->scratch_floats).Run();
     });

@@ -146,6 +146,13 @@ std::optional<kernels::Function> RowFunction(const Node& node) {
   return node.GetString("approximate", "none") == "tanh" ? Function::kGeluTanh : Function::kGelu;
 }
 
+std::function<void(const float* x, float* y, int64_t n)> FloatFunction(const Node& node) {
+  if (const auto function = RowFunction(node)) {
+    return [f = *function](const float* x, float* y, int64_t n) { kernels::Map(f, x, n, y); };
+  }
+  return NumberFn<float>(node);
+}
+
 Step MakeUnary(const StepRequest& r) {
   const auto function = r.dtype(0) == DType::kFloat32 ? RowFunction(*r.node) : std::nullopt;
   if (function) {
