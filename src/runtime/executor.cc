@@ -45,7 +45,7 @@ void RefuseUnsupported(const Graph& graph) {
 constexpr int64_t kKeptFoldedBytes = 64 << 10;
 
 // Constants, and whatever nodes compute from constants alone; by ValueId.
-std::vector<ConstantPtr> FoldConstants(const Graph& graph) {
+std::vector<ConstantPtr> FoldConstants(const Graph& graph, std::span<const ValueId> taps) {
   std::vector<ConstantPtr> known(graph.value_count());
   for (size_t i = 0; i < known.size(); ++i)
     known[i] = graph.value(static_cast<ValueId>(i)).constant;
@@ -65,7 +65,7 @@ std::vector<ConstantPtr> FoldConstants(const Graph& graph) {
           std::make_shared<const Tensor>(std::move(results[i]));
     }
   }
-  FlushSubnormalWeights(graph, known);
+  FlushSubnormalWeights(graph, taps, known);
   return known;
 }
 
@@ -99,7 +99,12 @@ struct Executor::Impl {
     const std::set<ValueId> kept(options.taps.begin(), options.taps.end());
     FuseDynamic(graph, kept);
     FuseFloat(graph, kept);
-    known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph));
+    known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph, options.taps));
+    // Flushed initializers take the place of the originals, which need not be held as well.
+    for (size_t i = 0; i < known->size(); ++i) {
+      ConstantPtr& initializer = graph.value(static_cast<ValueId>(i)).constant;
+      if (initializer) initializer = (*known)[i];
+    }
   }
 
   void CheckInput(size_t i, DType dtype, const Shape& shape) const {
@@ -152,7 +157,7 @@ struct Executor::Impl {
     // Library kernels are made for a number of threads: the one they will run with.
     const ThreadScope scope(MaxThreads());
     if (!known_is_whole) {
-      known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph));
+      known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph, options.taps));
       known_is_whole = true;
     }
     request.known = known.get();

@@ -144,6 +144,61 @@ TEST(Executor, SubnormalWeightsCountAsZero) {
   const Executor executor(g.graph);
   const std::vector<TensorView> inputs = {x.view()};
   EXPECT_THAT(Values(executor.Run(inputs)[0]), ElementsAre(0.0F, 0.0F, 2e10F, 2e10F));
+  // The original is let go.
+  const Graph& held = executor.graph();
+  EXPECT_EQ(held.ConstantOf(held.node(0).inputs[1])->data<float>()[0], 0.0F);
+}
+
+TEST(Executor, SubnormalsThatAreNotOnlyFactorsStay) {
+  const Tensor x = Floats(Shape{1, 2}, {1e30F, 1e30F});
+  {  // the same constant is added to, multiplied with, returned and looked at
+    TestGraph g;
+    const ValueId input = g.Input({1, 2});
+    const ValueId w = g.Constant(Floats(Shape{2, 2}, {1e-40F, 1, 2, 1e-41F}));
+    g.Output(g.Op("MatMul", {input, w}));
+    g.Output(g.Op("Mul", {input, w}));
+    const Tensor z = std::move(g.Run({&x})[1]);
+    EXPECT_THAT(Values(z), ElementsAre(1e-40F * 1e30F, 1e30F, 2e30F, 1e-41F * 1e30F));
+  }
+  const auto w_of = [](TestGraph& g) {
+    const ValueId w = g.Constant(Floats(Shape{2, 1}, {1e-40F, 0}));
+    g.Output(g.Op("MatMul", {g.Input({1, 2}), w}));
+    return w;
+  };
+  {
+    TestGraph g;
+    g.Output(w_of(g));
+    EXPECT_THAT(Values(g.Run({&x})[1]), ElementsAre(1e-40F, 0.0F));
+  }
+  {
+    TestGraph g;
+    const ValueId w = w_of(g);
+    std::vector<float> seen;
+    (void)g.Run({&x}, {{w}, false}, [&](ValueId, const TensorView& v) {
+      seen.assign(static_cast<const float*>(v.raw), static_cast<const float*>(v.raw) + 2);
+    });
+    EXPECT_THAT(seen, ElementsAre(1e-40F, 0.0F));
+  }
+  {  // biases and states
+    TestGraph g;
+    const ValueId input = g.Input({1, 1, 1, 2});
+    const ValueId conv = g.Op("Conv", {input, g.Constant(Floats(Shape{1, 1, 1, 1}, {0})),
+                                       g.Constant(Floats(Shape{1}, {1e-40F}))});
+    g.Output(conv);
+    const ValueId sequence = g.Op("Reshape", {input, g.Constant(Ints({1, 1, 2}))});
+    // Y = 0 x + 1 h0, through no function
+    g.Output(g.Op("RNN",
+                  {sequence, g.Constant(Floats(Shape{1, 1, 2}, {0, 0})),
+                   g.Constant(Floats(Shape{1, 1, 1}, {1})), kNoValue, kNoValue,
+                   g.Constant(Floats(Shape{1, 1, 1}, {1e-40F}))},
+                  {{"activations", std::vector<std::string>{"Affine"}},
+                   {"activation_alpha", std::vector<float>{1e20F}},
+                   {"hidden_size", int64_t{1}}}));
+    const Tensor image = Floats(Shape{1, 1, 1, 2}, {1, 1});
+    const auto results = g.Run({&image});
+    EXPECT_THAT(Values(results[0]), ElementsAre(1e-40F, 1e-40F));
+    EXPECT_THAT(Values(results[1]), ElementsAre(1e-40F * 1e20F));
+  }
 }
 
 TEST(Executor, ConvolutionsEqualTheDefinition) {
