@@ -43,6 +43,12 @@ struct ValueType {
   [[nodiscard]] std::string ToString() const;  // "float32[N,3,224,224]"
 };
 
+// Both known and the same. Broadcasting adds axes: a constant of one element is a scalar only
+// beside a value of no smaller rank.
+[[nodiscard]] inline bool SameRank(const ValueType& a, const ValueType& b) {
+  return a.has_rank && b.has_rank && a.dims.size() == b.dims.size();
+}
+
 using ConstantPtr = std::shared_ptr<const Tensor>;
 
 struct Value {

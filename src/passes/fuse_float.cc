@@ -105,6 +105,10 @@ class Fuser {
     return dtype == DType::kFloat32;
   }
 
+  bool SameRanks(ValueId a, ValueId b) const {
+    return SameRank(graph_.value(a).type, graph_.value(b).type);
+  }
+
   // `out` is made by a new node, which takes the name of `widened`, or else of the node that made
   // `out`. Both go, and what was only there for them.
   void Make(ValueId out, Node node, NodeId widened = kNoNode) {
@@ -184,7 +188,7 @@ class Fuser {
       if ((factor == x && IsScalar(last, 0.5)) || (IsScalar(factor, 0.5) && last == x))
         out = second->outputs[0];
     }
-    if (out == kNoValue) return;
+    if (out == kNoValue || !SameRanks(x, out)) return;
     Node gelu;
     gelu.op = "Gelu";
     gelu.inputs = {x};
@@ -232,7 +236,8 @@ class Fuser {
         first->Is("Mul") && OtherThan(*first, gate) == x && IsSixth(*second, first->outputs[0]);
     const bool sixth_first =
         IsSixth(*first, gate) && second->Is("Mul") && OtherThan(*second, first->outputs[0]) == x;
-    if (product_first || sixth_first) MakeHardSwish(x, second->outputs[0]);
+    const ValueId out = second->outputs[0];
+    if ((product_first || sixth_first) && SameRanks(x, out)) MakeHardSwish(x, out);
   }
   void GateByHardSigmoid(NodeId id) {
     const Node n = graph_.node(id);
@@ -317,6 +322,7 @@ class Fuser {
         out = shift->outputs[0];
       }
     }
+    if (!SameRanks(x, out)) return;
     Node norm;
     norm.attributes["epsilon"] = static_cast<float>(*epsilon);
     if (centred) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "graph/graph_builder.h"
+#include "graph/ops.h"
 
 namespace octet {
 namespace {
@@ -176,6 +177,33 @@ TEST(FuseFloat, RmsNormChain) {
   b.Output(Norm(b, b.Input("x", kShape), false));
   EXPECT_EQ(FuseFloat(b.graph()), 1);
   EXPECT_THAT(Ops(b.graph()), UnorderedElementsAre("octet.Norm"));
+}
+
+// `v` as a constant of four axes gives what it meets four axes, which the fused operator would not.
+int FusedWithFourAxes(Graph g, const std::string& constant, float v) {
+  g.value(g.Find(constant)).constant =
+      std::make_shared<const Tensor>(Tensor::Of<float>({1, 1, 1, 1}, {v}));
+  for (size_t i = 0; i < g.value_count(); ++i) {
+    Value& value = g.value(static_cast<ValueId>(i));
+    if (value.producer != kNoNode) value.type = ValueType::Unranked(DType::kFloat32);
+    if (value.constant) value.type = ValueType::Of(DType::kFloat32, value.constant->shape());
+  }
+  InferShapes(g, true);
+  return FuseFloat(g);
+}
+
+TEST(FuseFloat, LeavesConstantsThatAddAxes) {
+  EXPECT_EQ(FusedWithFourAxes(HardSwish("md").graph(), "three", 3), 0);
+  EXPECT_EQ(FusedWithFourAxes(HardSwish("md").graph(), "divisor", 6), 0);
+  EXPECT_EQ(FusedWithFourAxes(HardSwish("sm").graph(), "factor", 1.0F / 6), 0);
+  EXPECT_EQ(FusedWithFourAxes(HardSwish("md").graph(), "six", 6), 1);  // a bound adds none
+  GraphBuilder norm;
+  norm.Output(Norm(norm, norm.Input("x", kShape), true));
+  EXPECT_EQ(FusedWithFourAxes(norm.graph(), "eps", 1e-6F), 0);
+  for (const char* constant : {"k", "one", "half"}) {
+    const float v = constant[0] == 'k' ? 1.4142135F : constant[0] == 'o' ? 1.0F : 0.5F;
+    EXPECT_EQ(FusedWithFourAxes(Gelu(Form::kHalfLast, true).graph(), constant, v), 0) << constant;
+  }
 }
 
 TEST(FuseFloat, NotOverAnotherAxis) {

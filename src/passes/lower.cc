@@ -135,8 +135,9 @@ class Lowering {
         const size_t side = n.inputs[0] == v ? 1 : 0;
         const Tensor* b = graph_.ConstantOf(n.inputs[side]);
         if (b == nullptr || b->dtype() != DType::kFloat32) return v;
-        const int trailing =
-            channels_last ? 0 : static_cast<int>(graph_.value(v).type.dims.size()) - 2;
+        const auto rank = static_cast<int>(graph_.value(v).type.dims.size());
+        if (b->shape().rank() > rank) return v;  // adds axes
+        const int trailing = channels_last ? 0 : rank - 2;
         const int axis = b->shape().rank() - 1 - trailing;
         const bool per_channel =
             axis >= 0 && b->elements() == channels && b->shape()[axis] == channels;

@@ -293,6 +293,17 @@ TEST(Lower, PerChannelBoundsBecomeCodes) {
               ElementsAre(18, 255));  // 2 / 0.25 + 10, saturated
 }
 
+TEST(Lower, BoundsThatAddAxesAreNotTaken) {
+  GraphBuilder b;
+  const ValueId a = b.Conv("a", b.Input("x", {1, 3, 4, 4}), 2, 1);
+  const ValueId bound = b.Constant("bound", {1, 1, 1, 1, 1}, {2});
+  b.Output(b.Op("Neg", "y", {b.Op("Min", "min", {a, bound}, {1, 1, 2, 4, 4})}, {1, 1, 2, 4, 4}));
+  Graph g = QuantizedGraph(b.graph());
+  Lower(g, NoEvaluation());
+  EXPECT_EQ(Ops(g).at("QConv"), 1);
+  EXPECT_EQ(Ops(g).at("Min"), 1);
+}
+
 // A quantizer and its DequantizeLinear behind `v`.
 ValueId Requantize(Graph& g, ValueId v, float scale, uint8_t zero_point) {
   const std::string name = g.value(v).name;

@@ -109,6 +109,20 @@ TEST(Grid, EqualQuantizersAreMerged) {
   l.ExpectSameBits(Noise({1, 6, 16}, 12), "octet.GridGemm", 3);
 }
 
+// A number, or a row, of four axes gives the result four axes.
+TEST(Grid, LeavesConstantsThatAddAxes) {
+  const Tensor x = Noise({4, 8}, 16);
+  for (const bool row : {false, true}) {
+    Layer l;
+    ValueId y = l.Scale("MatMulInteger", l.Quantize({4, 8}), Codes({8, 8}, 15),
+                        row ? Floats({}, {0.01F}) : Floats({1, 1, 1, 1}, {0.01F}));
+    if (row) y = l.g.Op("Add", {y, l.g.Constant(Noise({1, 1, 1, 8}, 17))});
+    l.g.Output(y);
+    EXPECT_EQ(l.Count("octet.GridGemm", {}, x.shape()), row ? 1 : 0);
+    EXPECT_EQ(l.g.Run({&x})[0].shape(), Shape({1, 1, 4, 8}));
+  }
+}
+
 // A residual where the bias would be, a scale that is read elsewhere, weights of uint8.
 TEST(Grid, LeavesWhatIsAnotherThing) {
   Layer l;
