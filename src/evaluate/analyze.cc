@@ -13,33 +13,38 @@
 #include "graph/ops.h"
 #include "numerics/error_stats.h"
 #include "numerics/rounding.h"
+#include "passes/prepare.h"
 #include "passes/quantizers.h"
-#include "passes/simplify.h"
-#include "passes/subpixel.h"
 #include "runtime/executor.h"
 
 namespace octet {
 namespace {
 
-int Count(const Graph& graph, std::string_view op) {
-  int count = 0;
-  for (size_t i = 0; i < graph.node_count(); ++i)
-    count += graph.node(static_cast<NodeId>(i)).Is(op) ? 1 : 0;
-  return count;
+// Whether the quantized model has this node of the float model: by its name or, as other programs
+// rename, by the value it makes, which may be behind a quantizer now.
+bool IsKept(const Graph& reference, const Node& n, const Graph& quantized) {
+  const auto same = [&](NodeId id) {
+    return id != kNoNode && quantized.node(id).Is(n.op, n.domain);
+  };
+  if (same(quantized.FindNode(n.name))) return true;
+  const auto maker = [&](ValueId v) {
+    return v == kNoValue ? kNoNode : quantized.value(v).producer;
+  };
+  NodeId id = n.outputs.empty() || n.outputs[0] == kNoValue
+                  ? kNoNode
+                  : maker(quantized.Find(reference.value(n.outputs[0]).name));
+  while (id != kNoNode && (IsQuantized(quantized, quantized.node(id).outputs[0]) ||
+                           quantized.node(id).Is("QuantizeLinear"))) {
+    id = maker(quantized.node(id).input(0));
+  }
+  return same(id);
 }
 
-// The float model as it was when quantizers were placed. Some BatchNormalizations cannot be folded;
-// where others are gone from the quantized model, those were.
+// The float model as it was when quantizers were placed: other programs fold less.
 Graph Prepare(const Graph& reference, const Graph& quantized, std::vector<std::string>& rescaled) {
   Graph g = reference;
-  const auto went = [&](std::string_view op) {
-    return Count(quantized, op) < Count(reference, op);
-  };
-  if (went("Identity")) RemoveIdentities(g);
-  FoldConstants(g, EvaluateNode);
-  if (went("Add")) FoldBias(g);
-  if (went("BatchNormalization")) FoldBatchNorm(g);
-  if (went("ConvTranspose")) SplitTransposedConvolutions(g);
+  SimplifyForQuantizers(g, EvaluateNode,
+                        {.keep = [&](const Node& n) { return IsKept(g, n, quantized); }});
   InferShapes(g, false);
   rescaled = AlignRescaling(g, quantized);
   return g;

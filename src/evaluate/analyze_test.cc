@@ -10,6 +10,7 @@
 #include "evaluate/test_models.h"
 #include "octet/error.h"
 #include "passes/channel_groups.h"
+#include "passes/simplify.h"
 
 namespace octet {
 namespace {
@@ -113,6 +114,52 @@ TEST(Analyze, FindsChannelFactorsAgain) {
     EXPECT_NEAR(got.local_sqnr_db, want.local_sqnr_db, 1) << got.node;
     EXPECT_NEAR(got.accumulated_sqnr_db, want.accumulated_sqnr_db, 1) << got.node;
   }
+}
+
+// Conv -> Add of a constant -> Relu -> Conv, whose weight is a sum of constants.
+Graph TwoAdds() {
+  test::Net n({-1, 3, 12, 12});
+  const auto constant = [&](const std::string& name, const Shape& shape, uint32_t seed) {
+    return n.g.AddConstant(name, test::Random(shape, -1, 1, seed));
+  };
+  const ValueId sum =
+      n.Op("Add", "sum", {constant("p", {4, 8, 1, 1}, 1), constant("q", {4, 8, 1, 1}, 2)});
+  const ValueId added =
+      n.Op("Add", "add", {n.Conv("conv1", n.x, {8, 3, 3, 3}), constant("c", {8, 1, 1}, 3)});
+  return n.Finish(n.Op("GlobalAveragePool", "gap",
+                       {n.Op("Conv", "conv2", {n.Op("Relu", "relu", {added}), sum})}));
+}
+
+// Found with a model of ONNX Runtime's quantizer: it folds constants, but no biases.
+TEST(Analyze, FoldsWhatTheQuantizedModelFoldedNodeByNode) {
+  const test::ScratchFolder folder("analyze_folded");
+  const Graph g = TwoAdds();
+  const Dataset data = test::MakeData(folder, g, 4);
+  Graph constants = g;
+  FoldConstants(constants, EvaluateNode);
+  const Graph kept = test::QuantizeByExtrema(constants, data);
+  const Analysis a = AnalyzeGraphs(g, kept, data, {1, {}});
+  EXPECT_TRUE(a.left_out.empty());
+  EXPECT_EQ(LayerOf(a.result, "conv1").value, "conv1_out");
+  // The same against the model that was quantized.
+  const Analysis direct = AnalyzeGraphs(constants, kept, data, {1, {}});
+  ASSERT_EQ(a.result.layers.size(), direct.result.layers.size());
+  for (size_t i = 0; i < direct.result.layers.size(); ++i)
+    EXPECT_EQ(a.result.layers[i].local_sqnr_db, direct.result.layers[i].local_sqnr_db);
+
+  // As other programs rename nodes.
+  Graph renamed = kept;
+  Node add = renamed.node(renamed.FindNode("add"));
+  renamed.RemoveNode(renamed.FindNode("add"));
+  add.name = "another";
+  renamed.AddNode(std::move(add));
+  EXPECT_TRUE(AnalyzeGraphs(g, renamed, data, {1, {}}).left_out.empty());
+
+  Graph folded = constants;
+  ASSERT_EQ(FoldBias(folded).size(), 1u);
+  const Analysis b = AnalyzeGraphs(g, test::QuantizeByExtrema(folded, data), data, {1, {}});
+  EXPECT_TRUE(b.left_out.empty());
+  EXPECT_EQ(LayerOf(b.result, "conv1").value, "relu_out");
 }
 
 TEST(Analyze, ModelsThatHaveNothingInCommonAreRefused) {

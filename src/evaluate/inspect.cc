@@ -6,9 +6,8 @@
 #include "base/error.h"
 #include "graph/ops.h"
 #include "passes/macs.h"
+#include "passes/prepare.h"
 #include "passes/quantizers.h"
-#include "passes/simplify.h"
-#include "passes/subpixel.h"
 #include "runtime/executor.h"
 
 namespace octet {
@@ -19,16 +18,18 @@ std::string QualifiedOp(const Node& n) { return n.domain.empty() ? n.op : n.doma
 // Plan by value and node names: planning is done on a copy simplified as `quantize` will do it.
 struct Quantizability {
   std::set<std::string> quantized;             // nodes
-  std::map<std::string, std::string> reasons;  // nodes that stay float
+  std::map<std::string, std::string> reasons;  // nodes that stay float, or are folded away
 };
 
 Quantizability AskPlan(Graph graph, Target target) {
-  FoldBias(graph);
-  FoldBatchNorm(graph);
-  SplitTransposedConvolutions(graph);
+  const auto evaluate = [](const Graph& g, const Node& n, std::span<const Tensor* const> inputs) {
+    return CanRun(g, n) ? EvaluateNode(g, n, inputs) : std::vector<Tensor>();
+  };
+  Quantizability q;
+  for (const FoldedNode& f : SimplifyForQuantizers(graph, evaluate))
+    q.reasons[f.node] = "folded into '" + f.into + "'";
   InferShapes(graph, false);
   const QuantizerPlan plan = PlanQuantizers(graph, {target, false, {}});
-  Quantizability q;
   for (const auto& w : plan.weighted) q.quantized.insert(graph.node(w.node).name);
   for (const auto& s : plan.skipped) q.reasons[s.node] = s.reason;
   for (NodeId id : graph.TopologicalOrder()) {

@@ -33,33 +33,36 @@ std::optional<WeightAxis> OutputChannels(const Node& node, const Shape& w) {
   return std::nullopt;
 }
 
-bool FoldOneBatchNorm(Graph& graph, NodeId bn_id,
-                      const std::vector<std::vector<Graph::Use>>& uses) {
+// The node that the BatchNormalization became part of, or none.
+NodeId FoldOneBatchNorm(Graph& graph, NodeId bn_id,
+                        const std::vector<std::vector<Graph::Use>>& uses) {
   const Node bn = graph.node(bn_id);
-  if (bn.GetInt("training_mode", 0) != 0) return false;  // statistics of the batch
+  if (!bn.Is("BatchNormalization")) return kNoNode;
+  if (bn.GetInt("training_mode", 0) != 0) return kNoNode;  // statistics of the batch
   const ValueId x = bn.input(0);
   const NodeId producer_id = graph.value(x).producer;
   if (producer_id == kNoNode || graph.IsOutput(x) || uses[static_cast<size_t>(x)].size() != 1)
-    return false;
+    return kNoNode;
   for (size_t i = 1; i < bn.outputs.size(); ++i) {
-    if (bn.outputs[i] != kNoValue) return false;  // training outputs
+    if (bn.outputs[i] != kNoValue) return kNoNode;  // training outputs
   }
   Node& op = graph.node(producer_id);
   const Tensor* weight = graph.ConstantOf(op.input(1));
-  if (weight == nullptr || weight->dtype() != DType::kFloat32) return false;
+  if (weight == nullptr || weight->dtype() != DType::kFloat32) return kNoNode;
   const auto axis = OutputChannels(op, weight->shape());
-  if (!axis) return false;
-  if (op.Is("Gemm") && (op.GetFloat("alpha", 1) != 1 || op.GetFloat("beta", 1) != 1)) return false;
+  if (!axis) return kNoNode;
+  if (op.Is("Gemm") && (op.GetFloat("alpha", 1) != 1 || op.GetFloat("beta", 1) != 1))
+    return kNoNode;
   const Tensor* bias = nullptr;
   if (op.input(2) != kNoValue) {
     bias = graph.ConstantOf(op.input(2));
-    if (bias == nullptr || bias->elements() != axis->channels) return false;
+    if (bias == nullptr || bias->elements() != axis->channels) return kNoNode;
   }
   std::array<const Tensor*, 4> p{};  // scale, B, mean, var
   for (size_t i = 0; i < 4; ++i) {
     p[i] = graph.ConstantOf(bn.input(i + 1));
     if (p[i] == nullptr || p[i]->dtype() != DType::kFloat32 || p[i]->elements() != axis->channels)
-      return false;
+      return kNoNode;
   }
   const double epsilon = bn.GetFloat("epsilon", 1e-5F);
 
@@ -96,7 +99,7 @@ bool FoldOneBatchNorm(Graph& graph, NodeId bn_id,
   target.outputs[0] = y;
   graph.value(y).producer = producer_id;
   graph.value(x).producer = kNoNode;
-  return true;
+  return producer_id;
 }
 
 // One number per channel (axis 1 of `rank` dimensions), or one for all.
@@ -107,30 +110,31 @@ bool IsPerChannel(const Shape& c, int64_t channels, int rank) {
   return axis >= 0 && axis < c.rank() && c[axis] == channels && c.elements() == channels;
 }
 
-bool FoldOneBias(Graph& graph, NodeId add_id, const std::vector<std::vector<Graph::Use>>& uses) {
+// The node whose bias the Add became, or none.
+NodeId FoldOneBias(Graph& graph, NodeId add_id, const std::vector<std::vector<Graph::Use>>& uses) {
   const Node add = graph.node(add_id);
-  if (!add.Is("Add") || add.inputs.size() != 2) return false;
+  if (!add.Is("Add") || add.inputs.size() != 2) return kNoNode;
   const size_t side = graph.ConstantOf(add.inputs[0]) != nullptr ? 1 : 0;
   const ValueId x = add.inputs[side];
   const Tensor* c = graph.ConstantOf(add.inputs[1 - side]);
   const NodeId producer_id = graph.value(x).producer;
   if (c == nullptr || c->dtype() != DType::kFloat32 || producer_id == kNoNode ||
       graph.IsOutput(x) || uses[static_cast<size_t>(x)].size() != 1)
-    return false;
+    return kNoNode;
   Node& op = graph.node(producer_id);
-  if (!op.Is("Conv") && !op.Is("ConvTranspose")) return false;
+  if (!op.Is("Conv") && !op.Is("ConvTranspose")) return kNoNode;
   const Tensor* weight = graph.ConstantOf(op.input(1));
-  if (weight == nullptr) return false;
+  if (weight == nullptr) return kNoNode;
   const Shape& w = weight->shape();
   const int64_t channels = op.Is("Conv") ? w[0] : w[1] * op.GetInt("group", 1);
-  if (!IsPerChannel(c->shape(), channels, w.rank())) return false;
+  if (!IsPerChannel(c->shape(), channels, w.rank())) return kNoNode;
   Tensor b(DType::kFloat32, Shape{channels});
   auto to = b.mutable_data<float>();
   const Tensor* old = nullptr;
   if (op.input(2) != kNoValue) {
     old = graph.ConstantOf(op.input(2));
     if (old == nullptr || old->dtype() != DType::kFloat32 || old->elements() != channels)
-      return false;
+      return kNoNode;
   }
   for (size_t i = 0; i < to.size(); ++i) {
     to[i] = c->data<float>()[c->elements() == 1 ? 0 : i] +
@@ -145,7 +149,21 @@ bool FoldOneBias(Graph& graph, NodeId add_id, const std::vector<std::vector<Grap
   target.outputs[0] = y;
   graph.value(y).producer = producer_id;
   graph.value(x).producer = kNoNode;
-  return true;
+  return producer_id;
+}
+
+template <typename Fold>
+std::vector<FoldedNode> FoldEach(Graph& graph, Fold fold_one, const NodePredicate& keep) {
+  std::vector<FoldedNode> folded;
+  const auto uses = graph.UseMap();
+  for (NodeId id : graph.TopologicalOrder()) {
+    const Node n = graph.node(id);
+    if (keep && keep(n)) continue;
+    const NodeId into = fold_one(graph, id, uses);
+    if (into != kNoNode) folded.push_back({n.name, n.op, graph.node(into).name});
+  }
+  graph.Compact();
+  return folded;
 }
 
 // Dropout in training is random; one whose mode is only known at run time stays as well, for the
@@ -161,12 +179,12 @@ bool IsIdentity(const Graph& graph, const Node& n) {
 
 }  // namespace
 
-int RemoveIdentities(Graph& graph) {
+int RemoveIdentities(Graph& graph, const NodePredicate& keep) {
   int removed = 0;
   const auto uses = graph.UseMap();
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
-    if (!IsIdentity(graph, n)) continue;
+    if (!IsIdentity(graph, n) || (keep && keep(n))) continue;
     if (n.outputs.size() > 1 && n.outputs[1] != kNoValue &&
         (!uses[static_cast<size_t>(n.outputs[1])].empty() || graph.IsOutput(n.outputs[1]))) {
       continue;
@@ -208,6 +226,7 @@ int FoldConstants(Graph& graph, const EvaluateFn& evaluate, int64_t max_bytes) {
                                      [&](ValueId v) { return v != kNoValue && graph.IsOutput(v); });
     if (!constant || visible) continue;
     auto results = evaluate(graph, n, inputs);
+    if (results.empty()) continue;
     int64_t bytes = 0;
     for (const Tensor& t : results) bytes += t.bytes();
     if (bytes > max_bytes) continue;
@@ -224,23 +243,12 @@ int FoldConstants(Graph& graph, const EvaluateFn& evaluate, int64_t max_bytes) {
   return folded;
 }
 
-int FoldBias(Graph& graph) {
-  const auto uses = graph.UseMap();
-  int folded = 0;
-  for (NodeId id : graph.TopologicalOrder()) folded += FoldOneBias(graph, id, uses) ? 1 : 0;
-  return folded;
+std::vector<FoldedNode> FoldBias(Graph& graph, const NodePredicate& keep) {
+  return FoldEach(graph, FoldOneBias, keep);
 }
 
-std::vector<std::string> FoldBatchNorm(Graph& graph) {
-  std::vector<std::string> folded;
-  const auto uses = graph.UseMap();
-  for (NodeId id : graph.TopologicalOrder()) {
-    if (!graph.node(id).Is("BatchNormalization")) continue;
-    const std::string name = graph.node(id).name;
-    if (FoldOneBatchNorm(graph, id, uses)) folded.push_back(name);
-  }
-  graph.Compact();
-  return folded;
+std::vector<FoldedNode> FoldBatchNorm(Graph& graph, const NodePredicate& keep) {
+  return FoldEach(graph, FoldOneBatchNorm, keep);
 }
 
 }  // namespace octet

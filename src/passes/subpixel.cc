@@ -102,13 +102,13 @@ void Split(Graph& graph, NodeId id, int64_t k, const std::vector<std::vector<Gra
 
 }  // namespace
 
-std::vector<std::string> SplitTransposedConvolutions(Graph& graph) {
+std::vector<std::string> SplitTransposedConvolutions(Graph& graph, const NodePredicate& keep) {
   std::vector<std::string> names;
   const auto uses = graph.UseMap();
   for (NodeId id : graph.TopologicalOrder()) {
     if (graph.node(id).removed) continue;
     const auto block = BlockOf(graph, graph.node(id));
-    if (!block) continue;
+    if (!block || (keep && keep(graph.node(id)))) continue;
     names.push_back(graph.node(id).name);
     Split(graph, id, *block, uses);
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "passes/simplify.h"
 
 namespace octet {
 
@@ -13,6 +14,6 @@ namespace octet {
 // 1x1 Conv to kernel^2 times the channels (of the same name) and DepthToSpace. Relu, LeakyRelu and
 // Clip behind it stay next to the Conv, where they cost nothing. Unlike ConvTranspose, both run in
 // INT8 in every target. Returns the names of the nodes replaced.
-std::vector<std::string> SplitTransposedConvolutions(Graph& graph);
+std::vector<std::string> SplitTransposedConvolutions(Graph& graph, const NodePredicate& keep = {});
 
 }  // namespace octet

@@ -14,7 +14,7 @@
 #include "passes/approximate.h"
 #include "passes/guard_float8.h"
 #include "passes/place_quantizers.h"
-#include "passes/subpixel.h"
+#include "passes/prepare.h"
 #include "quantize/activation_ranges.h"
 #include "quantize/batchnorm.h"
 #include "quantize/bias_correction.h"
@@ -72,17 +72,42 @@ QuantizerPlan PlanFor(const Graph& graph, const Recipe& recipe) {
   return plan;
 }
 
-void CheckRulesMatch(const Graph& graph, const Recipe& recipe) {
+std::vector<std::string> NodesMatched(const Graph& graph, const LayerRule& rule) {
+  std::vector<std::string> names;
+  for (NodeId id : graph.TopologicalOrder()) {
+    const std::string& name = graph.node(id).name;
+    if (fnmatch(rule.match.c_str(), name.c_str(), 0) == 0) names.push_back(name);
+  }
+  return names;
+}
+
+// What became of a node that preparation took away.
+std::string FateOf(const std::string& node, const std::vector<FoldedNode>& folded) {
+  for (const FoldedNode& f : folded) {
+    if (f.node == node) return Cat(f.op, " '", node, "' was folded into '", f.into, "'");
+  }
+  return Cat("'", node, "' does nothing, is computed of constants alone, or is not needed");
+}
+
+// A rule must match a node of the model; the warnings name those that match none of what is left
+// of it.
+std::vector<std::string> CheckRulesMatch(const Graph& original, const Graph& prepared,
+                                         const std::vector<FoldedNode>& folded,
+                                         const Recipe& recipe) {
+  std::vector<std::string> warnings;
   for (const LayerRule& rule : recipe.layers) {
-    bool matched = false;
-    for (NodeId id : graph.TopologicalOrder()) {
-      matched = matched || fnmatch(rule.match.c_str(), graph.node(id).name.c_str(), 0) == 0;
-    }
-    if (!matched) {
+    if (!NodesMatched(prepared, rule).empty()) continue;
+    const std::vector<std::string> gone = NodesMatched(original, rule);
+    if (gone.empty()) {
       Fail(ErrorCode::kInvalidArgument, "recipe '", recipe.name, "': the rule '", rule.match,
            "' matches no node of the model");
     }
+    std::string text = Cat("the rule '", rule.match, "' has no effect: ");
+    for (size_t i = 0; i < gone.size(); ++i)
+      text += Cat(i > 0 ? ", " : "", FateOf(gone[i], folded));
+    warnings.push_back(std::move(text));
   }
+  return warnings;
 }
 
 int InputChannelAxis(const Graph& graph, const Node& node) {
@@ -173,9 +198,12 @@ class Road {
     const ThreadScope scope(options_.threads);
     recipe_.Check();
     const Graph original = graph_;
-    result_.folded_batchnorm = Prepare(graph_, recipe_.fold_batchnorm);
+    const std::vector<FoldedNode> folded = Prepare(graph_, recipe_.fold_batchnorm);
+    for (const FoldedNode& f : folded) {
+      if (f.op == "BatchNormalization") result_.folded_batchnorm.push_back(f.node);
+    }
+    result_.warnings = CheckRulesMatch(original, graph_, folded, recipe_);
     Stage("fold");
-    CheckRulesMatch(graph_, recipe_);
     const bool clips = ParseTarget(recipe_.target) == Target::kOctet;
     const bool equalize =
         recipe_.equalize == Switch::kOn ||
@@ -247,7 +275,8 @@ class Road {
       Fail(ErrorCode::kInvalidArgument, "quantize: neither data nor statistics were given");
     CalibrationResult collected = Collect("calibrate");
     statistics_ = std::move(collected.statistics);
-    result_.warnings = std::move(collected.warnings);
+    result_.warnings.insert(result_.warnings.end(), collected.warnings.begin(),
+                            collected.warnings.end());
     result_.samples = data_->size();
   }
 
@@ -506,7 +535,7 @@ EvaluateFn Evaluator() {
   };
 }
 
-std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm) {
+std::vector<FoldedNode> Prepare(Graph& graph, bool fold_batchnorm) {
   std::string unsupported;
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
@@ -526,13 +555,8 @@ std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm) {
            n.op, "; expected a float model");
     }
   }
-  RemoveIdentities(graph);
-  FoldConstants(graph, Evaluator());
-  InferShapes(graph, true);
-  FoldBias(graph);
-  std::vector<std::string> folded;
-  if (fold_batchnorm) folded = FoldBatchNorm(graph);
-  SplitTransposedConvolutions(graph);
+  std::vector<FoldedNode> folded =
+      SimplifyForQuantizers(graph, Evaluator(), {.fold_batchnorm = fold_batchnorm});
   InferShapes(graph, true);
   graph.Verify("after fold");
   return folded;

@@ -18,10 +18,9 @@ namespace octet {
 // The executor's EvaluateNode, as the passes want it.
 [[nodiscard]] EvaluateFn Evaluator();
 
-// Identities out, constants folded, BatchNorm folded (if asked), shapes inferred, graph verified.
-// Throws kUnsupported naming every operator that cannot run, kBadData naming a weight with NaN or
-// infinity.
-std::vector<std::string> Prepare(Graph& graph, bool fold_batchnorm);
+// SimplifyForQuantizers, shapes inferred, graph verified. Throws kUnsupported naming every operator
+// that cannot run, kBadData naming a weight with NaN or infinity.
+std::vector<FoldedNode> Prepare(Graph& graph, bool fold_batchnorm);
 
 struct RoadOptions {
   int threads = 0;
