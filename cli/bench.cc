@@ -102,7 +102,8 @@ Command AddBench(CLI::App& root, Common& common) {
   auto a = std::make_shared<Args>();
   app->add_option("MODEL", a->model, "ONNX file; a quantized one runs on the INT8 kernels");
   app->add_option("QUANT", a->quantized, "Quantized version of MODEL, to time beside it");
-  app->add_option("--batch", a->options.batch, "Batch size")->check(AboveZero());
+  app->add_option("--batch", a->options.batch, "Batch size; 1 where no --shape says otherwise")
+      ->check(AboveZero());
   AddShapeOption(app, a->options.shapes);
   app->add_option("--seconds", a->options.seconds, "Time per row")->check(AboveZero());
   app->add_flag("--steps", a->options.steps, "Time of every step and the kernel it runs on");

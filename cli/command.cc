@@ -34,24 +34,43 @@ void AddCommonOptions(CLI::App* app, Common& common) {
   app->add_option("--threads", common.threads, "Threads; 0: all cores")->check(NotNegative());
 }
 
+namespace {
+
+// "x=1x3x224x224", or without a name "1x3x224x224".
+std::pair<std::string, std::vector<int64_t>> ParseShape(const std::string& text) {
+  const size_t equals = text.rfind('=');
+  const bool named = equals != std::string::npos;
+  std::string_view rest = std::string_view(text).substr(named ? equals + 1 : 0);
+  std::vector<int64_t> dims;
+  bool sound = equals != 0;
+  for (bool more = true; sound && more;) {
+    const size_t end = rest.find('x');
+    const std::string_view size = rest.substr(0, end);
+    dims.push_back(0);
+    const auto [stop, error] = std::from_chars(size.data(), size.data() + size.size(), dims.back());
+    sound = error == std::errc() && stop == size.data() + size.size() && dims.back() >= 0;
+    more = end != std::string_view::npos;
+    if (more) rest.remove_prefix(end + 1);
+  }
+  if (!sound) {
+    throw CLI::ValidationError("--shape", "'" + text +
+                                              "': expected NAME=1x3x224x224, sizes of 0 or "
+                                              "more with an x between each two");
+  }
+  return {named ? text.substr(0, equals) : std::string(), std::move(dims)};
+}
+
+}  // namespace
+
 void AddShapeOption(CLI::App* app, InputShapes& shapes) {
   const auto take = [&shapes](const std::vector<std::string>& texts) {
     for (const std::string& text : texts) {
-      const size_t equals = text.rfind('=');
-      const bool named = equals != std::string::npos;
-      std::vector<int64_t> dims;
-      std::string sizes = text.substr(named ? equals + 1 : 0);
-      while (!sizes.empty()) {
-        const size_t end = std::min(sizes.find('x'), sizes.size());
-        int64_t size = 0;
-        const auto [rest, error] = std::from_chars(sizes.data(), sizes.data() + end, size);
-        if (error != std::errc() || rest != sizes.data() + end || size < 0) {
-          throw CLI::ValidationError("--shape", "'" + text + "': expected NAME=1x3x224x224");
-        }
-        dims.push_back(size);
-        sizes.erase(0, end + 1);
+      auto [name, dims] = ParseShape(text);
+      if (!shapes.try_emplace(name, std::move(dims)).second) {
+        throw CLI::ValidationError("--shape", "'" + text + "': the shape of " +
+                                                  (name.empty() ? "the input" : "'" + name + "'") +
+                                                  " was given before; expected one per input");
       }
-      shapes[named ? text.substr(0, equals) : std::string()] = std::move(dims);
     }
     return true;
   };
@@ -60,6 +79,14 @@ void AddShapeOption(CLI::App* app, InputShapes& shapes) {
       ->type_name("TEXT")
       ->type_size(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void PrintOpenInputs(const std::vector<std::string>& open_inputs) {
+  for (const auto& i : open_inputs) {
+    fmt::print(
+        "open sizes: {}: what depends on them is not counted; fix them with --shape {}=...\n", i,
+        i.substr(0, i.rfind(": ")));
+  }
 }
 
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {
@@ -185,6 +212,8 @@ void PrintJson(const Json& json) {
 }
 
 Json Number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json Number(const std::optional<double>& value) { return value ? Number(*value) : Json(nullptr); }
 
 std::string Shorten(const std::string& text, size_t width) {
   if (text.size() <= width) return text;

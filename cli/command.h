@@ -7,6 +7,7 @@
 #include <CLI/Formatter.hpp>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,9 @@ Command AddInfo(CLI::App& root, Common& common);
 void AddCommonOptions(CLI::App* app, Common& common);
 // --data, --preset, --samples, --skip, --resize, ...
 void AddDataOptions(CLI::App* app, DataOptions& data, bool required);
-// --shape NAME=1x3x224x224, for models with open sizes.
+// --shape NAME=1x3x224x224, for models with open sizes, and what to say where they stay open.
 void AddShapeOption(CLI::App* app, InputShapes& shapes);
+void PrintOpenInputs(const std::vector<std::string>& open_inputs);
 // --allow-noise, for what calibrates.
 void AddNoiseOption(CLI::App* app, DataOptions& data);
 
@@ -81,6 +83,7 @@ class Table {
 void PrintJson(const Json& json);
 // A number as JSON: NaN and infinities become null.
 [[nodiscard]] Json Number(double value);
+[[nodiscard]] Json Number(const std::optional<double>& value);  // null where there is none
 
 [[nodiscard]] std::string Shorten(const std::string& text, size_t width);
 [[nodiscard]] std::string Seconds(double seconds);  // "1.23 ms"

@@ -51,11 +51,7 @@ void Print(const InspectResult& r) {
                  ? 100.0 * static_cast<double>(r.quantizable_macs) / static_cast<double>(r.macs)
                  : 0.0,
              static_cast<double>(r.parameters) / 1e6);
-  for (const auto& i : r.open_inputs) {
-    fmt::print(
-        "open sizes: {}: what depends on them is not counted; fix them with --shape {}=...\n", i,
-        i.substr(0, i.rfind(": ")));
-  }
+  PrintOpenInputs(r.open_inputs);
   for (const auto& u : r.unsupported) fmt::print("cannot run: {}\n", u);
 }
 

@@ -121,7 +121,7 @@ std::vector<std::string> DumpOperands(const Model& quantized, const DataOptions&
 // Times models beside each other, interleaved, after checking that their outputs agree as far as
 // they should.
 struct BenchOptions : RunOptions {
-  int64_t batch = 1;
+  std::optional<int64_t> batch;  // none: 1, where no shape says otherwise
   InputShapes shapes;
   double seconds = 2;    // per row
   bool steps = false;    // time every step

@@ -153,6 +153,18 @@ std::string ShapeToGive(const ValueType& type) {
   return text;
 }
 
+// The shapes that were given must not contradict the batch that was given.
+void CheckBatch(const Graph& model, const Graph& sized, int64_t batch, const InputShapes& shapes) {
+  for (ValueId id : sized.inputs) {
+    const Value& input = sized.value(id);
+    const auto& declared = model.value(id).type.dims;
+    if (!shapes.contains(input.name) && !shapes.contains("")) continue;
+    if (declared.empty() || declared[0] != kUnknownDim || input.type.dims[0] == batch) continue;
+    Fail(ErrorCode::kInvalidArgument, "bench: the batch is ", batch, ", but the shape of input '",
+         input.name, "' begins with ", input.type.dims[0], "; expected ", batch, ", or no batch");
+  }
+}
+
 // Largest difference of any output, over the range of the first graph's.
 double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   if (a.size() != b.size()) {
@@ -183,14 +195,16 @@ double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>&
 }  // namespace
 
 BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchRequest& request) {
-  if (request.batch < 1)
-    Fail(ErrorCode::kInvalidArgument, "bench: batch is ", request.batch, ", expected at least 1");
+  const int64_t batch = request.batch.value_or(1);
+  if (batch < 1)
+    Fail(ErrorCode::kInvalidArgument, "bench: batch is ", batch, ", expected at least 1");
   if (!(request.seconds > 0)) {
     Fail(ErrorCode::kInvalidArgument, "bench: seconds is ", request.seconds,
          ", expected more than 0");
   }
   const ThreadScope threads(request.threads);
-  const Graph sized = WithBatch(model, request.batch, request.shapes);
+  const Graph sized = WithBatch(model, batch, request.shapes);
+  if (request.batch) CheckBatch(model, sized, *request.batch, request.shapes);
   std::mt19937 random(kSeed);
   std::vector<Tensor> tensors;
   std::vector<Shape> shapes;

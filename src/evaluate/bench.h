@@ -5,13 +5,16 @@
 // are given, and rates by the work of the model as it was written, not of padded kernels.
 #pragma once
 
+#include <optional>
+
 #include "graph/graph.h"
 #include "octet/results.h"
 
 namespace octet {
 
 struct BenchRequest {
-  int64_t batch = 1;     // for every open leading dimension of the inputs
+  // For every open leading dimension of the inputs; none: 1, where no shape says otherwise.
+  std::optional<int64_t> batch;
   double seconds = 2;    // of timed runs per row
   bool steps = false;    // time every step
   bool explain = false;  // say which kernels were refused, and why

@@ -45,6 +45,11 @@ TEST(Bench, RefusesNonsense) {
   const Graph g = test::Classifier();
   EXPECT_THROW((void)BenchGraphs(g, nullptr, {0, 1, false, false, 1, {}}), Error);
   EXPECT_THROW((void)BenchGraphs(g, nullptr, {1, 0, false, false, 1, {}}), Error);
+  BenchRequest both{4, 0.01, false, false, 1, {}, {{"x", {2, 3, 12, 12}}}};
+  EXPECT_THROW((void)BenchGraphs(g, nullptr, both), Error);
+  both.batch.reset();  // the shape says it
+  EXPECT_EQ(BenchGraphs(g, nullptr, both).macs,
+            2 * (36 * 16 * 27 + 36 * 16 * 9 + 36 * 256 + 9 * 24 * 144 + 240));
 }
 
 }  // namespace

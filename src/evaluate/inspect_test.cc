@@ -69,11 +69,78 @@ TEST(Inspect, OpenSizesStayOpenUntilTheyAreGiven) {
   EXPECT_EQ(InspectGraph(g, Target::kOnnxRuntime, {{"", {1, 3, 20, 10}}}).macs, closed.macs);
 }
 
+// x [B,S,4] and k [B,S,1], joined; z [?,4] has symbols of its own.
+Graph SharedSymbols() {
+  Graph g;
+  g.opsets[""] = 17;
+  const auto input = [&](const std::string& name, int64_t last) {
+    return g.AddInput(name,
+                      {DType::kFloat32, true, {kUnknownDim, kUnknownDim, last}, {"B", "S", ""}});
+  };
+  const ValueId x = input("x", 4), k = input("k", 1);
+  const ValueId joined = g.AddValue("joined"), y = g.AddValue("y");
+  g.AddOp("Concat", {x, k}, {joined}, {{"axis", int64_t{2}}}, "join");
+  g.AddOp("MatMul", {joined, g.AddConstant("w", test::Random({5, 3}, -1, 1, 1))}, {y}, {},
+          "linear");
+  g.outputs = {y};
+  InferShapes(g, true);
+  return g;
+}
+
+TEST(Inspect, ASizeHoldsWhereverItsSymbolStands) {
+  const Graph g = SharedSymbols();
+  const InspectResult r = InspectGraph(g, Target::kOnnxRuntime, {{"x", {2, 7, 4}}});
+  EXPECT_TRUE(r.open_inputs.empty());
+  EXPECT_EQ(r.macs, 2 * 7 * 5 * 3);
+  const Graph three = WithBatch(g, 3, {{"k", {3, 7, 1}}});
+  EXPECT_EQ(three.value(three.Find("x")).type.ToString(), "float32[3,7,4]");
+  try {
+    (void)WithBatch(g, 1, {{"k", {3, 8, 1}}, {"x", {3, 7, 4}}});
+    FAIL() << "S has two sizes";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    EXPECT_STREQ(
+        e.what(),
+        "shape of input 'x' is 3x7x4, expected float32[B,S,4]: its 'S' would be 7, which is "
+        "8 by the shape of input 'k'");
+  }
+}
+
+TEST(Inspect, SizesThatTheModelCannotHaveAreNoFaultOfTheFile) {
+  Graph g = SharedSymbols();
+  for (const ValueId v : g.inputs) g.value(v).type.symbols.clear();
+  try {
+    (void)InspectGraph(g, Target::kOnnxRuntime, {{"x", {2, 7, 4}}});
+    FAIL() << "k is still a batch of 1";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(e.what(), testing::HasSubstr("x: float32[2,7,4], k: float32[1,?,1]: node 'join'"));
+  }
+}
+
+TEST(Inspect, SaysWhatANodeWasFoldedInto) {
+  test::Net n({1, 3, 8, 8});
+  const ValueId addend = n.g.AddConstant("addend", test::Random({1, 4, 1, 1}, -1, 1, 5));
+  const Graph g = n.Finish(n.Op("Add", "add", {n.Conv("conv", n.x, {4, 3, 3, 3}), addend}));
+  const InspectResult r = InspectGraph(g);
+  ASSERT_EQ(r.layers.size(), 2u);
+  EXPECT_EQ(r.layers[1].reason, "folded into 'conv'");
+}
+
+TEST(Inspect, SeesThroughWhatPreparationRemoves) {
+  test::Net n({1, 3, 8, 8});
+  const ValueId w = n.g.AddConstant("w", test::Random({4, 3, 3, 3}, -1, 1, 5));
+  const ValueId half = n.Op("Identity", "same", {w});
+  const Graph g = n.Finish(n.Op("Conv", "conv", {n.x, n.Op("Neg", "minus", {half})}));
+  const InspectResult r = InspectGraph(g);
+  EXPECT_EQ(r.quantizable_macs, r.macs);  // its weight is computed, but of constants
+}
+
 TEST(Inspect, RefusesShapesThatDoNotFitTheModel) {
   const Graph g = Detector();
   for (const InputShapes& wrong :
        {InputShapes{{"y", {1, 3, 8, 8}}}, InputShapes{{"x", {1, 4, 8, 8}}},
-        InputShapes{{"x", {1, 3, 8}}}}) {
+        InputShapes{{"x", {1, 3, 8}}}, InputShapes{{"x", {1, 3, 8, 8}}, {"", {1, 3, 8, 8}}}}) {
     EXPECT_THROW((void)InspectGraph(g, Target::kOnnxRuntime, wrong), Error);
   }
 }

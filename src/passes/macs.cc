@@ -1,5 +1,6 @@
 #include "passes/macs.h"
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -48,23 +49,76 @@ std::string ToString(const std::vector<int64_t>& dims) {
   return text;
 }
 
-void SetInputShape(Graph& g, const Graph& original, const std::string& name,
-                   const std::vector<int64_t>& dims) {
-  const ValueId id = InputNamed(g, name);
-  const ValueType& declared = original.value(id).type;
-  bool fits = !declared.has_rank || declared.dims.size() == dims.size();
+// What symbols such as "N" stand for, and the input that says so.
+struct SymbolSize {
+  int64_t size;
+  std::string input;
+};
+using SymbolSizes = std::map<std::string, SymbolSize>;
+
+void SetInputShape(Value& input, const std::vector<int64_t>& dims, SymbolSizes& sizes) {
+  ValueType& type = input.type;
+  bool fits = !type.has_rank || type.dims.size() == dims.size();
   for (size_t i = 0; i < dims.size(); ++i) {
     fits = fits && dims[i] >= 0 &&
-           (!declared.has_rank || declared.dims[i] == kUnknownDim || declared.dims[i] == dims[i]);
+           (!type.has_rank || type.dims[i] == kUnknownDim || type.dims[i] == dims[i]);
   }
   if (!fits) {
-    Fail(ErrorCode::kInvalidArgument, "shape of input '", g.value(id).name, "' is ", ToString(dims),
-         ", expected ", declared.ToString());
+    Fail(ErrorCode::kInvalidArgument, "shape of input '", input.name, "' is ", ToString(dims),
+         ", expected ", type.ToString());
   }
-  ValueType& type = g.value(id).type;
+  for (size_t i = 0; i < type.symbols.size(); ++i) {
+    if (type.symbols[i].empty()) continue;
+    const auto [known, added] = sizes.try_emplace(type.symbols[i], dims[i], input.name);
+    if (known->second.size != dims[i]) {
+      Fail(ErrorCode::kInvalidArgument, "shape of input '", input.name, "' is ", ToString(dims),
+           ", expected ", type.ToString(), ": its '", type.symbols[i], "' would be ", dims[i],
+           ", which is ", known->second.size, " by the shape of input '", known->second.input, "'");
+    }
+  }
   type.has_rank = true;
   type.dims = dims;
   type.symbols.clear();
+}
+
+void CloseBySymbols(Graph& graph, const SymbolSizes& sizes) {
+  for (ValueId id : graph.inputs) {
+    ValueType& type = graph.value(id).type;
+    for (size_t i = 0; i < type.symbols.size(); ++i) {
+      const auto known = sizes.find(type.symbols[i]);
+      if (known == sizes.end()) continue;
+      type.dims[i] = known->second.size;
+      type.symbols[i].clear();
+    }
+  }
+}
+
+void CloseBatch(Graph& graph, int64_t batch, SymbolSizes& sizes) {
+  for (ValueId id : graph.inputs) {
+    Value& input = graph.value(id);
+    if (input.type.dims.empty() || input.type.dims[0] != kUnknownDim) continue;
+    input.type.dims[0] = batch;
+    if (input.type.symbols.empty()) continue;
+    if (!input.type.symbols[0].empty()) sizes.try_emplace(input.type.symbols[0], batch, input.name);
+    input.type.symbols[0].clear();
+  }
+  CloseBySymbols(graph, sizes);
+}
+
+// A graph that fits itself may not fit the sizes that its inputs were given.
+void InferClosed(Graph& graph, bool was_open) {
+  try {
+    InferShapes(graph, false);
+  } catch (const Error& e) {
+    if (!was_open || e.code() != ErrorCode::kBadFile) throw;
+    std::string inputs;
+    for (ValueId id : graph.inputs) {
+      const Value& input = graph.value(id);
+      inputs += Cat(inputs.empty() ? "" : ", ", input.name, ": ", input.type.ToString());
+    }
+    Fail(ErrorCode::kInvalidArgument, "the model cannot have inputs of these sizes, ", inputs, ": ",
+         e.what());
+  }
 }
 
 }  // namespace
@@ -103,14 +157,19 @@ int64_t MacsOf(const Graph& graph, const Node& node) {
 
 Graph WithBatch(const Graph& graph, int64_t batch, const InputShapes& shapes) {
   Graph g = graph;
-  for (ValueId id : g.inputs) {
-    ValueType& type = g.value(id).type;
-    if (!type.dims.empty() && type.dims[0] == kUnknownDim) {
-      type.dims[0] = batch;
-      if (!type.symbols.empty()) type.symbols[0].clear();
+  SymbolSizes sizes;
+  std::map<ValueId, std::string> given;
+  for (const auto& [name, dims] : shapes) {
+    const ValueId id = InputNamed(g, name);
+    const auto [first, added] = given.try_emplace(id, ToString(dims));
+    if (!added) {
+      Fail(ErrorCode::kInvalidArgument, "shape of input '", g.value(id).name, "' is given twice, ",
+           first->second, " and ", ToString(dims));
     }
+    SetInputShape(g.value(id), dims, sizes);
   }
-  for (const auto& [name, dims] : shapes) SetInputShape(g, graph, name, dims);
+  CloseBySymbols(g, sizes);
+  CloseBatch(g, batch, sizes);
   // What was declared for the open batch must not outlive it.
   for (NodeId id : g.TopologicalOrder()) {
     for (ValueId v : g.node(id).outputs) {
@@ -119,7 +178,7 @@ Graph WithBatch(const Graph& graph, int64_t batch, const InputShapes& shapes) {
       type = ValueType::Unranked(type.dtype);
     }
   }
-  InferShapes(g, false);
+  InferClosed(g, !OpenInputs(graph).empty());
   return g;
 }
 

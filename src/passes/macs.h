@@ -16,8 +16,9 @@ namespace octet {
 [[nodiscard]] int64_t MacsOf(const Graph& graph, const Node& node);
 
 // The graph with open dimensions of its inputs closed and shapes inferred again: as `shapes` says,
-// else to `batch` where the dimension comes first; others stay open. Throws kInvalidArgument where
-// a shape is of no input or contradicts what the model fixes.
+// else to `batch` where the dimension comes first; a size holds wherever its symbol stands. Others
+// stay open. Throws kInvalidArgument where a shape is of no input, contradicts what the model
+// fixes, gives a symbol a second size, or the graph cannot have these sizes.
 [[nodiscard]] Graph WithBatch(const Graph& graph, int64_t batch, const InputShapes& shapes = {});
 
 // Inputs with dimensions that are open still, as "x: float32[1,3,?,?]".
