@@ -65,7 +65,8 @@ struct QuantizerPlan {
   std::vector<Weighted> weighted;       // operators whose constant weight is quantized
   std::vector<NodeId> products;         // MatMul of two computed operands that are quantized
   std::vector<AddedBias> added_biases;  // those to be written in another form
-  std::vector<Skipped> skipped;         // Conv, Gemm, MatMul that stay float, and why
+  // Conv, Gemm, MatMul, and operators without an INT8 form (below), that stay float, and why.
+  std::vector<Skipped> skipped;
 };
 
 // Operators with weights that no target runs on codes: ConvTranspose and the recurrent ones.
