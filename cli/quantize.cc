@@ -13,6 +13,7 @@ Json ToJson(const QuantizeResult& r) {
   Json j;
   j["samples"] = r.samples;
   j["macs_int8_fraction"] = Number(r.macs_int8_fraction);
+  j["macs_uncounted"] = r.macs_uncounted;
   j["float_difference"] = Number(r.float_difference);
   j["seconds"] = r.seconds;
   j["folded_batchnorm"] = r.folded_batchnorm.size();
@@ -148,11 +149,14 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
   if (raised > 0) fmt::print("{} weight scales raised so that the int32 bias fits\n", raised);
   for (const auto& k : r.kept_float) fmt::print("stays float: {} '{}': {}\n", k.op, k.node, k.text);
   for (const auto& w : r.warnings) fmt::print("warning: {}\n", w);
+  const std::string share =
+      r.macs_int8_fraction
+          ? fmt::format("{:.1f} % of the multiply-adds in INT8", 100 * *r.macs_int8_fraction)
+          : "multiply-adds not counted (" + r.macs_uncounted + ")";
   fmt::print(
-      "{} operators quantized, {:.1f} % of the multiply-adds in INT8, in {:.1f} s; the float model "
-      "moved by {:.2g} of its range\n",
-      static_cast<int64_t>(r.layers.size()) + r.computed_products, 100 * r.macs_int8_fraction,
-      r.seconds, r.float_difference);
+      "{} operators quantized, {}, in {:.1f} s; the float model moved by {:.2g} of its range\n",
+      static_cast<int64_t>(r.layers.size()) + r.computed_products, share, r.seconds,
+      r.float_difference);
 }
 
 namespace {

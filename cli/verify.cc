@@ -165,35 +165,39 @@ Command AddAudit(CLI::App& root, Common& common) {
   app->add_option("QUANT", a->model, "QDQ ONNX file")->required();
   app->add_option("--target", a->target, "octet, onnxruntime or tensorrt")->required();
   AddShapeOption(app, a->shapes);
-  return {app, [=, &common] {
-            const AuditResult r = Audit(Model::Load(a->model), a->target, a->shapes);
-            bool fatal = false;
-            for (const auto& f : r.findings) fatal = fatal || f.fatal;
-            if (common.json) {
-              Json findings = Json::array();
-              for (const auto& f : r.findings) {
-                findings.push_back({{"node", f.node},
-                                    {"op", f.op},
-                                    {"fatal", f.fatal},
-                                    {"rule", f.rule},
-                                    {"text", f.text}});
-              }
-              PrintJson({{"target", a->target},
-                         {"operators", r.operators},
-                         {"int8_operators", r.int8_operators},
-                         {"int8_mac_fraction", Number(r.int8_mac_fraction)},
-                         {"findings", findings}});
-            } else {
-              for (const auto& f : r.findings) {
-                fmt::print("{} {} '{}': {} [{}]\n",
-                           f.fatal ? "WILL NOT LOAD" : "not in INT8:", f.op, f.node, f.text,
-                           f.rule);
-              }
-              fmt::print("{}: {} of {} operators in INT8, {:.1f} % of the multiply-adds\n",
-                         a->target, r.int8_operators, r.operators, 100 * r.int8_mac_fraction);
-            }
-            return fatal ? kExitCheckFailed : 0;
-          }};
+  return {
+      app, [=, &common] {
+        const AuditResult r = Audit(Model::Load(a->model), a->target, a->shapes);
+        bool fatal = false;
+        for (const auto& f : r.findings) fatal = fatal || f.fatal;
+        if (common.json) {
+          Json findings = Json::array();
+          for (const auto& f : r.findings) {
+            findings.push_back({{"node", f.node},
+                                {"op", f.op},
+                                {"fatal", f.fatal},
+                                {"rule", f.rule},
+                                {"text", f.text}});
+          }
+          PrintJson({{"target", a->target},
+                     {"operators", r.operators},
+                     {"int8_operators", r.int8_operators},
+                     {"int8_mac_fraction", Number(r.int8_mac_fraction)},
+                     {"open_inputs", r.open_inputs},
+                     {"findings", findings}});
+        } else {
+          for (const auto& f : r.findings) {
+            fmt::print("{} {} '{}': {} [{}]\n", f.fatal ? "WILL NOT LOAD" : "not in INT8:", f.op,
+                       f.node, f.text, f.rule);
+          }
+          fmt::print("{}: {} of {} operators in INT8", a->target, r.int8_operators, r.operators);
+          if (r.int8_mac_fraction)
+            fmt::print(", {:.1f} % of the multiply-adds", 100 * *r.int8_mac_fraction);
+          fmt::print("\n");
+          PrintOpenInputs(r.open_inputs);
+        }
+        return fatal ? kExitCheckFailed : 0;
+      }};
 }
 
 }  // namespace octet::cli

@@ -32,6 +32,7 @@ HOUSE = {
 # The Python groups, quick ones first.
 MODULES = (
     "road",
+    "open_sizes",
     "bench_operators",
     "sweep",
     "report",

@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -89,7 +90,8 @@ struct QuantizeResult {
   int64_t equalized_groups = 0;
   std::vector<std::string> warnings;
   int64_t samples = 0;
-  double macs_int8_fraction = 0;  // of all multiply-adds
+  std::optional<double> macs_int8_fraction;  // of all multiply-adds, where they can be counted
+  std::string macs_uncounted;                // why they cannot
   double seconds = 0;
   double float_difference = 0;  // max |Δ| of the float model's outputs by folding, smoothing and
                                 // equalization, over the output range
@@ -166,8 +168,11 @@ struct AuditResult {
     std::string rule, text;
   };
   std::vector<Finding> findings;
-  int64_t operators = 0, int8_operators = 0;  // Conv, Gemm, MatMul, Add, pooling, Concat
-  double int8_mac_fraction = 0;
+  // Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN, Add, pooling, Concat
+  int64_t operators = 0, int8_operators = 0;
+  std::vector<std::string> open_inputs;  // as in InspectResult
+  // Of the multiply-adds; none where there are no such or open sizes leave them uncounted.
+  std::optional<double> int8_mac_fraction;
 };
 
 struct BenchResult {

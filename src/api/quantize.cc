@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <set>
+
 #include "api/internal.h"
 #include "base/cpu.h"
 #include "base/error.h"
@@ -52,21 +55,29 @@ InputShapes ShapesOf(const Graph& graph, const Dataset& data) {
   return shapes;
 }
 
-double Int8MacFraction(const Graph& quantized, const InputShapes& shapes) {
-  const InspectResult inspected = Inspect(Model(std::make_shared<const Graph>(quantized)), shapes);
+Int8Share Int8ShareOfMacs(const Graph& quantized, const InputShapes& shapes) {
+  Graph sized;
+  try {
+    sized = WithBatch(quantized, 1, shapes);
+  } catch (const Error& e) {
+    return {std::nullopt, e.what()};  // the graph cannot have these sizes
+  }
+  std::string open;
+  for (const std::string& input : OpenInputs(sized)) open += (open.empty() ? "" : ", ") + input;
+  if (!open.empty()) return {std::nullopt, "open sizes: " + open};
   Graph lowered = quantized;
-  const LoweringReport report = Lower(lowered, Evaluator());
-  int64_t kept = 0;
-  for (const auto& k : report.kept) {
-    for (const auto& layer : inspected.layers) {
-      if (layer.node == k.node) kept += layer.macs;
-    }
+  std::set<std::string> kept;
+  for (const auto& k : Lower(lowered, Evaluator()).kept) kept.insert(k.node);
+  int64_t all = 0, in_float = 0;
+  for (NodeId id : sized.TopologicalOrder()) {
+    const Node& n = sized.node(id);
+    const int64_t macs = MacsOf(sized, n);
+    all += macs;
+    // Lowering does not consider what has no INT8 form.
+    if (kept.contains(n.name) || HasNoInt8Form(n.op)) in_float += macs;
   }
-  for (const auto& layer : inspected.layers) {  // which lowering does not consider
-    if (HasNoInt8Form(layer.op)) kept += layer.macs;
-  }
-  return inspected.macs > 0 ? 1.0 - static_cast<double>(kept) / static_cast<double>(inspected.macs)
-                            : 0.0;
+  if (all == 0) return {std::nullopt, "the model has none"};
+  return {1.0 - static_cast<double>(in_float) / static_cast<double>(all), ""};
 }
 
 CalibrateResult Calibrate(const Model& model, const DataOptions& data, const Recipe& recipe,
@@ -133,8 +144,10 @@ std::pair<Model, QuantizeResult> Quantize(const Model& model, const DataOptions&
   std::optional<Dataset> dataset;
   if (!data.path.empty()) dataset = OpenData(*graph, data);
   QuantizeResult result = QuantizeGraph(*graph, dataset ? &*dataset : nullptr, recipe, road);
-  result.macs_int8_fraction =
-      Int8MacFraction(*graph, dataset ? ShapesOf(*graph, *dataset) : InputShapes{});
+  const Int8Share share =
+      Int8ShareOfMacs(*graph, dataset ? ShapesOf(*graph, *dataset) : InputShapes{});
+  result.macs_int8_fraction = share.fraction;
+  result.macs_uncounted = share.uncounted;
   const bool wants_lowered = std::any_of(options.stages.begin(), options.stages.end(),
                                          [](const auto& s) { return s.first == "lower"; });
   if (wants_lowered) {

@@ -260,7 +260,8 @@ class SweepRun {
     record.ranges = std::move(result.activations);
     record.smoothing = std::move(result.smoothing);
     record.warnings = std::move(result.warnings);
-    record.macs_int8_fraction = Int8MacFraction(*graph, ShapesOf(*graph, calibration->data));
+    const Int8Share share = Int8ShareOfMacs(*graph, ShapesOf(*graph, calibration->data));
+    record.macs_int8_fraction = share.fraction.value_or(std::numeric_limits<double>::quiet_NaN());
     const Model quantized(std::move(graph));
 
     start = Clock::now();

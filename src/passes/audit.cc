@@ -62,6 +62,7 @@ struct Count {
   AuditResult result;
   int64_t macs = 0, int8_macs = 0;
 
+  explicit Count(const Graph& graph) { result.open_inputs = OpenInputs(graph); }
   void Add(bool int8, int64_t cost) {
     ++result.operators;
     macs += cost;
@@ -71,8 +72,8 @@ struct Count {
     }
   }
   AuditResult Finish() {
-    result.int8_mac_fraction =
-        macs > 0 ? static_cast<double>(int8_macs) / static_cast<double>(macs) : 0;
+    if (macs > 0 && result.open_inputs.empty())
+      result.int8_mac_fraction = static_cast<double>(int8_macs) / static_cast<double>(macs);
     std::stable_partition(result.findings.begin(), result.findings.end(),
                           [](const AuditResult::Finding& f) { return f.fatal; });
     return std::move(result);
@@ -89,7 +90,7 @@ AuditResult AuditForOctet(const Graph& graph, const EvaluateFn& evaluate) {
     const Node& n = lowered.node(id);
     if (IsAudited(n) && !RunsOnCodes(lowered, n)) still_float.insert(n.name);
   }
-  Count count;
+  Count count(graph);
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);
     if (IsIntegerOperator(n)) {
@@ -116,7 +117,7 @@ AuditResult AuditGraph(const Graph& original, Target target, const EvaluateFn& e
   if (target == Target::kOctet) return AuditForOctet(graph, evaluate);
   const AuditView view(graph, original);
   const bool ort = target == Target::kOnnxRuntime;
-  Count count;
+  Count count(graph);
   count.result.findings = ort ? RefusedByOnnxRuntime(view) : RefusedByTensorRt(view);
   for (NodeId id : graph.TopologicalOrder()) {
     const Node& n = graph.node(id);

@@ -17,7 +17,7 @@
 namespace octet {
 
 // `graph` holds QuantizeLinear/DequantizeLinear (or integer operators already); multiply-adds are
-// counted for batch 1. `evaluate` serves the octet target, as in Lower().
+// counted for batch 1 and `shapes`. `evaluate` serves the octet target, as in Lower().
 [[nodiscard]] AuditResult AuditGraph(const Graph& graph, Target target, const EvaluateFn& evaluate,
                                      const InputShapes& shapes = {});
 

@@ -111,6 +111,20 @@ TEST(Audit, WellPlacedQuantizersFuseEverywhere) {
   }
 }
 
+TEST(Audit, OpenSizesLeaveTheShareUncounted) {
+  for (Target t : {Target::kOctet, Target::kOnnxRuntime}) {
+    Graph g = Quantized(t);
+    g.value(g.inputs[0]).type.dims = {kUnknownDim, 3, kUnknownDim, kUnknownDim};
+    const AuditResult open = AuditGraph(g, t, NoEvaluation);
+    EXPECT_EQ(open.int8_operators, 5);
+    EXPECT_THAT(open.open_inputs, testing::ElementsAre("x: float32[1,3,?,?]"));
+    EXPECT_FALSE(open.int8_mac_fraction.has_value());
+    const AuditResult closed = AuditGraph(g, t, NoEvaluation, {{"x", {1, 3, 6, 6}}});
+    EXPECT_TRUE(closed.open_inputs.empty());
+    EXPECT_EQ(closed.int8_mac_fraction, 1.0);
+  }
+}
+
 TEST(Audit, FloatGraphHasNothingInInt8) {
   for (Target t : {Target::kOctet, Target::kOnnxRuntime, Target::kTensorRt}) {
     const AuditResult r = AuditGraph(Residual(), t, NoEvaluation);
@@ -128,7 +142,7 @@ TEST(Audit, OnnxRuntimeNeedsTheLowestZeroPointBehindRelu) {
   ASSERT_NE(f, nullptr);
   EXPECT_EQ(f->rule, "relu-zero-point");
   EXPECT_THAT(f->text, HasSubstr("expected the lowest code 0"));
-  EXPECT_LT(r.int8_mac_fraction, 1.0);
+  EXPECT_LT(r.int8_mac_fraction.value(), 1.0);
 }
 
 // ONNX Runtime turns int8 activations into uint8 where a value has one reader, and fuses no others
