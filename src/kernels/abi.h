@@ -227,7 +227,7 @@ static inline int64_t DepthwiseBlock(int64_t channels_left) {
 struct DepthwiseColumns {
   int64_t fours;  // of rows
   bool single;    // one more row
-  explicit DepthwiseColumns(int64_t kernel_h)
+  constexpr explicit DepthwiseColumns(int64_t kernel_h)
       : fours(kernel_h % 4 == 1 ? kernel_h / 4 : (kernel_h + 3) / 4), single(kernel_h % 4 == 1) {}
   // Dwords per channel: of an input column, of a filter.
   int64_t of_column() const { return fours + (single ? 1 : 0); }

@@ -425,6 +425,28 @@ TEST(Conv, DepthwiseColumns) {
         }
 }
 
+// Rows whose pixels are pending together: every width modulo their number, padding wider than the
+// image, several rows a block.
+TEST(Conv, DepthwiseFiltersOfFiveAndSeven) {
+  ConvCheck check(14);
+  std::mt19937& rng = *check.rng();
+  for (const int64_t kernel : {5, 7})
+    for (const int64_t stride : {1, 2})
+      for (const int64_t c : {16, 40, 64, 72, 120})
+        for (int64_t w = 1; w < 24; ++w) {
+          ConvProblem p = Problem(c, c, c, kernel, stride, 0);
+          p.pad_top = static_cast<int64_t>(rng() % 4);
+          p.pad_bottom = kernel;
+          p.pad_left = w % 8 == 0 ? w + 2 : static_cast<int64_t>(rng() % 4);
+          p.pad_right = kernel / 2 + static_cast<int64_t>(rng() % 3);
+          const auto h = static_cast<int64_t>(rng() % 8) + 1;
+          if (p.pad_left + w + p.pad_right < kernel) continue;
+          const auto output = w % 5 == 4 ? OutputType::kInt8 : OutputType::kUint8;
+          check.Run(MakeCase(p, 1, h, w, output, &check));
+          if (HasFatalFailure()) return;
+        }
+}
+
 // Products of 0.5 by construction: acc * 0.5 ends in .5 for every odd acc, on both sides of zero.
 TEST(Conv, RequantizeTiesGoToEven) {
   for (const auto& op : {Op::Dense, Op::DenseNarrow, Op::Reference}) {

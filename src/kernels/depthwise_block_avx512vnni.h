@@ -47,9 +47,11 @@ struct Block {
     if constexpr (kFull) return V::Load(pixel);
     return V::LoadSome(pixel, block_mask);
   }
-  [[nodiscard]] typename V::Int Pixel(const uint8_t* pixel) const {
-    const auto x = Fetch(pixel + c, mask);
-    return kPlain ? x : V::Xor(x, flip_x);
+  [[nodiscard]] typename V::Int Pixel(const uint8_t* pixel) const { return Codes(pixel + c); }
+  // x: a pixel's first byte of this block
+  [[nodiscard]] typename V::Int Codes(const uint8_t* x) const {
+    const auto codes = Fetch(x, mask);
+    return kPlain ? codes : V::Xor(codes, flip_x);
   }
   [[nodiscard]] Quad<V> Bias() const {
     Quad<V> acc;
