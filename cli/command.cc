@@ -7,6 +7,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 
 namespace octet::cli {
@@ -27,6 +28,17 @@ CLI::Validator AboveZero() {
             return holds ? std::string() : "'" + text + "'; expected more than 0";
           },
           "ABOVE 0"};
+}
+
+void CheckOutput(const std::string& output, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code error;
+    if (input.empty() || !std::filesystem::is_regular_file(input, error) ||
+        !std::filesystem::equivalent(input, output, error))
+      continue;
+    throw Error(ErrorCode::kInvalidArgument, "the file to write, '" + output + "', is the input '" +
+                                                 input + "', which would be lost: name another");
+  }
 }
 
 void AddCommonOptions(CLI::App* app, Common& common) {

@@ -60,6 +60,9 @@ void AddNoiseOption(CLI::App* app, DataOptions& data);
 [[nodiscard]] CLI::Validator NotNegative();
 [[nodiscard]] CLI::Validator AboveZero();
 
+// Throws kInvalidArgument where the file to write is one of those read: it would be lost.
+void CheckOutput(const std::string& output, const std::vector<std::string>& inputs);
+
 inline constexpr int kExitCheckFailed = 7;
 [[nodiscard]] int ExitCodeOf(ErrorCode code);
 [[nodiscard]] std::string ExitCodeHelp();

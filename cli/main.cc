@@ -1,7 +1,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "command.h"
@@ -55,15 +58,21 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return root.exit(e) == 0 ? 0 : ExitCodeOf(octet::ErrorCode::kInvalidArgument);
   }
+  int code = ExitCodeOf(octet::ErrorCode::kInternal);
   try {
     for (const Command& command : commands) {
-      if (command.app->parsed()) return command.run();
+      if (command.app->parsed()) code = command.run();
     }
   } catch (const octet::Error& e) {
     fmt::print(stderr, "octet: error: {}\n", e.what());
     return ExitCodeOf(e.code());
   } catch (const std::exception& e) {
-    fmt::print(stderr, "octet: internal error: {}\n", e.what());
+    // fmt throws std::system_error where it cannot print: told below.
+    if (std::ferror(stdout) == 0) fmt::print(stderr, "octet: internal error: {}\n", e.what());
   }
-  return ExitCodeOf(octet::ErrorCode::kInternal);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    fmt::print(stderr, "octet: error: cannot write standard output: {}\n", std::strerror(errno));
+    return ExitCodeOf(octet::ErrorCode::kIo);
+  }
+  return code;
 }

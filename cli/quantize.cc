@@ -217,6 +217,7 @@ Command AddCalibrate(CLI::App& root, Common& common) {
           throw Error(ErrorCode::kInvalidArgument,
                       "calibrate: expected MODEL and --data, or --merge");
         }
+        CheckOutput(a->output, {a->model, a->recipe, a->data.path});
         RunOptions options{common.threads, TerminalProgress()};
         const CalibrateResult result = Calibrate(
             Model::Load(a->model), a->data, Recipe::Load(a->recipe), a->output, a->batch, options);
@@ -297,6 +298,9 @@ Command AddQuantize(CLI::App& root, Common& common) {
           }
           options.stages.emplace_back(s.substr(0, equals), s.substr(equals + 1));
         }
+        const std::vector<std::string> inputs = {a->model, a->statistics, a->recipe, a->data.path};
+        CheckOutput(a->output, inputs);
+        for (const auto& [stage, file] : options.stages) CheckOutput(file, inputs);
         const Model model = Model::Load(a->model);
         QuantizeViews views;
         if (a->views) options.views = &views;

@@ -23,6 +23,7 @@ Command AddReport(CLI::App& root, Common& common) {
   app->add_option("-o,--output", a->output, "HTML file to write")->required();
   app->add_option("--title", a->title, "Title of the page");
   return {app, [=, &common] {
+            CheckOutput(a->output, {a->run});
             const std::string html = RenderReport(a->run, a->title);
             WriteText(a->output, html);
             if (common.json) {

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -65,7 +66,29 @@ std::string ReadFile(const std::filesystem::path& path) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+std::filesystem::path FollowLinks(std::filesystem::path path) {
+  constexpr int kMostLinks = 40;  // what Linux follows
+  std::error_code error;
+  for (int i = 0; i < kMostLinks && std::filesystem::is_symlink(path, error); ++i) {
+    const auto target = std::filesystem::read_symlink(path, error);
+    if (error) break;
+    path = path.parent_path() / target;
+  }
+  return path;
+}
+
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) == 0) {
+    if (S_ISCHR(info.st_mode) || S_ISFIFO(info.st_mode)) {
+      fd_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+      if (fd_ < 0) FailIo("cannot write", path_);
+      return;
+    }
+    if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
+      Fail(ErrorCode::kIo, "cannot write '", path_.string(), "': not a regular file");
+  }
+  path_ = FollowLinks(std::move(path_));
   // Unique among the writers of a machine: processes, and threads and nested writers of this one.
   static std::atomic<uint64_t> count{0};
   temporary_ = path_;
@@ -77,7 +100,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) {
     ::close(fd_);
-    ::unlink(temporary_.c_str());
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
   }
 }
 
@@ -92,6 +115,11 @@ void AtomicFile::Write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::Commit() {
+  if (temporary_.empty()) {
+    const int fd = std::exchange(fd_, -1);
+    if (::close(fd) != 0) FailIo("cannot write", path_);
+    return;
+  }
   if (::fsync(fd_) != 0) FailIo("cannot write", path_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) FailIo("cannot write", path_);
   ::close(fd_);

@@ -30,9 +30,13 @@ class MappedFile {
 
 [[nodiscard]] std::string ReadFile(const std::filesystem::path& path);  // throws kIo
 
+// Where a file of this name is written: links followed, also those to nothing yet.
+[[nodiscard]] std::filesystem::path FollowLinks(std::filesystem::path path);
+
 // Writes to a temporary name in the same folder, fsyncs, renames. Whatever fails (folder missing,
-// no permission, disk full), the old file is still there whole and the temporary is gone. Throws
-// kIo.
+// no permission, disk full), the old file is still there whole and the temporary is gone. Links are
+// followed; pipes and character devices (/dev/null) are written to as they are, for a file renamed
+// to their name would take their place. Throws kIo.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -47,7 +51,7 @@ class AtomicFile {
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  // empty: path_ itself is written to
   int fd_ = -1;
   uint64_t offset_ = 0;
 };

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -67,6 +68,41 @@ TEST(AtomicFile, ReplacesOnlyOnCommit) {
   WriteFileAtomic(folder / "a", "new text");
   EXPECT_EQ(ReadFile(folder / "a"), "new text");
   EXPECT_EQ(folder.EntryCount(), 1u);
+}
+
+TEST(AtomicFile, FollowsLinks) {
+  const TestFolder folder;
+  std::filesystem::create_directory(folder / "far");
+  folder.Write("far/a", "old");
+  std::filesystem::create_symlink("far/a", folder / "link");
+  std::filesystem::create_symlink("link", folder / "link of link");
+  std::filesystem::create_symlink("far/none", folder / "dangling");
+  WriteFileAtomic(folder / "link of link", "new");
+  WriteFileAtomic(folder / "dangling", "made");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(ReadFile(folder / "far/a"), "new");
+  EXPECT_EQ(ReadFile(folder / "far/none"), "made");
+  EXPECT_EQ(folder.EntryCount(), 4u);
+}
+
+TEST(AtomicFile, LeavesDevicesAndPipesInPlace) {
+  const TestFolder folder;
+  const std::string pipe = (folder / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  WriteFileAtomic(pipe, "through");
+  char text[8] = {};
+  EXPECT_EQ(::read(reader, text, sizeof(text)), 7);
+  EXPECT_STREQ(text, "through");
+  ::close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  EXPECT_EQ(folder.EntryCount(), 1u);
+  // A name of this test's own, so that a fault does not cost the machine its device.
+  std::filesystem::create_symlink("/dev/full", folder / "full");
+  ExpectError(
+      ErrorCode::kIo, [&] { WriteFileAtomic(folder / "full", "x"); }, "full", "No space left");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "full"));
 }
 
 TEST(AtomicFile, TwoWritersOfOneFileDoNotMix) {

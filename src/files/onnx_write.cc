@@ -282,7 +282,9 @@ std::vector<std::filesystem::path> WriteOnnx(const Graph& graph, const std::file
     WriteFileAtomic(path, SerializeOnnx(graph, options));
     return {path};
   }
-  const std::string name = path.filename().string();
+  // Beside the model, not beside a link to it.
+  const std::filesystem::path place = FollowLinks(path);
+  const std::string name = place.filename().string();
   const std::string data_name = name + ".data";
   DataLayout layout(data_name);
   const std::string bytes = Serialize(MakeModel(graph, options, &layout));
@@ -290,12 +292,13 @@ std::vector<std::filesystem::path> WriteOnnx(const Graph& graph, const std::file
     WriteFileAtomic(path, bytes);
     return {path};
   }
-  const auto folder = path.parent_path().empty() ? std::filesystem::path(".") : path.parent_path();
+  const auto folder =
+      place.parent_path().empty() ? std::filesystem::path(".") : place.parent_path();
   OutputFiles files(folder);
   WriteData(files.Add(data_name), layout);
   WriteFileAtomic(files.Add(name), bytes);
   files.Commit();
-  return {path, path.parent_path() / data_name};
+  return {path, place.parent_path() / data_name};
 }
 
 }  // namespace octet

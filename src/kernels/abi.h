@@ -222,8 +222,7 @@ static inline int64_t DepthwiseBlock(int64_t channels_left) {
 }
 
 // Layout kDepthwiseColumns: a filter's rows are taken four at a time, and the last alone where it
-// is one too many: then four of its columns are taken together. How many rows a filter may have,
-// and, of input columns, how many times four codes of a channel a kernel keeps at once.
+// is one too many: then four of its columns are taken together.
 struct DepthwiseColumns {
   int64_t fours;  // of rows
   bool single;    // one more row
@@ -235,6 +234,7 @@ struct DepthwiseColumns {
     return fours * kernel_w + (single ? (kernel_w + 3) / 4 : 0);
   }
 };
-constexpr int64_t kMostRowsOfColumns = 16, kColumnsKept = 128;
+constexpr int64_t kMostRowsOfColumns = 16;  // of a filter
+constexpr int64_t kColumnsKept = 128;       // dwords per channel that a kernel keeps at once
 
 }  // namespace octet::kernels

@@ -229,10 +229,10 @@ std::string Convolution::RefusalOfDepthwise(Layout layout) const {
   }
   if (layout == Layout::kDepthwiseColumns) {
     const int64_t width = (p.kernel_w - 1) * p.dilation_w + 1 + 3 * p.stride_w;
-    if (p.kernel_h > kMostRowsOfColumns ||
-        width * DepthwiseColumns(p.kernel_h).of_column() > kColumnsKept) {
-      return Cat("at most ", kMostRowsOfColumns, " rows, four pixels of ", kColumnsKept,
-                 " columns of four: ", p.kernel_h, " rows, ", width, " columns");
+    const int64_t most = kColumnsKept / DepthwiseColumns(p.kernel_h).of_column();
+    if (p.kernel_h > kMostRowsOfColumns || width > most) {
+      return Cat("at most ", kMostRowsOfColumns, " rows, and ", most,
+                 " input columns under four pixels: ", p.kernel_h, " rows, ", width, " columns");
     }
     return {};
   }

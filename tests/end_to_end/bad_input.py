@@ -371,6 +371,27 @@ class BadInput(unittest.TestCase):
         self.out = self.model / "out.onnx"
         self.refused(self.quantize(), IO_ERROR, "good.onnx")
 
+    def test_output_is_an_input(self):
+        """By another name, too: the float model must not be lost."""
+        before = self.model.read_bytes()
+        link = self.folder / "link.onnx"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.model)
+        stage = ("--save-stage", f"fold={link}", "-o", self.out)
+        for flags in (("-o", self.model), ("-o", link), stage):
+            result = run("quantize", self.model, "--data", self.data, *PRESET, *flags)
+            self.refused(result, USAGE, "good.onnx", "would be lost")
+            self.assertEqual(self.model.read_bytes(), before)
+
+    def test_standard_output_that_is_full(self):
+        for flags in ((), ("--json",)):
+            with open("/dev/full", "wb") as full:
+                command = [str(PROGRAM), "inspect", str(self.model), *flags]
+                pipes = {"stdout": full, "stderr": subprocess.PIPE, "text": True}
+                done = subprocess.run(command, check=False, timeout=60, **pipes)
+            self.assertEqual(done.returncode, IO_ERROR, done.stderr)
+            self.assertIn("standard output", done.stderr)
+
     @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
     def test_output_not_permitted(self):
         self.place.chmod(0o500)
