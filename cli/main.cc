@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <system_error>
 
 #include "command.h"
 
@@ -24,6 +25,11 @@ std::string CommandNames(const std::vector<octet::cli::Command>& commands) {
     names += (names.empty() ? "" : ", ") + command.app->get_name();
   }
   return names;
+}
+
+int FailToPrint(const std::string& why) {
+  fmt::print(stderr, "octet: error: cannot write standard output: {}\n", why);
+  return octet::cli::ExitCodeOf(octet::ErrorCode::kIo);
 }
 
 }  // namespace
@@ -66,13 +72,12 @@ int main(int argc, char** argv) {
   } catch (const octet::Error& e) {
     fmt::print(stderr, "octet: error: {}\n", e.what());
     return ExitCodeOf(e.code());
+  } catch (const std::system_error& e) {
+    // What fmt throws where it cannot print.
+    if (std::ferror(stdout) != 0) return FailToPrint(e.code().message());
+    fmt::print(stderr, "octet: internal error: {}\n", e.what());
   } catch (const std::exception& e) {
-    // fmt throws std::system_error where it cannot print: told below.
-    if (std::ferror(stdout) == 0) fmt::print(stderr, "octet: internal error: {}\n", e.what());
+    fmt::print(stderr, "octet: internal error: {}\n", e.what());
   }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    fmt::print(stderr, "octet: error: cannot write standard output: {}\n", std::strerror(errno));
-    return ExitCodeOf(octet::ErrorCode::kIo);
-  }
-  return code;
+  return std::fflush(stdout) == 0 ? code : FailToPrint(std::strerror(errno));
 }
