@@ -108,6 +108,33 @@ void PrintSmoothing(const QuantizeResult& r) {
   table.Print();
 }
 
+// Why no channels can be rescaled: the reason met most often, by its words without the names in
+// quotes, as it is for the first input it was given for.
+void PrintWhyNotSmoothed(const std::vector<LayerNote>& skipped) {
+  std::vector<std::string> kinds;
+  for (const auto& s : skipped) {
+    std::string kind;
+    bool quoted = false;
+    for (char c : s.text) {
+      if (c == '\'') quoted = !quoted;
+      if (!quoted) kind += c;
+    }
+    kinds.push_back(std::move(kind));
+  }
+  size_t most = 0;
+  std::ptrdiff_t times = 0;
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    const std::ptrdiff_t n = std::count(kinds.begin(), kinds.end(), kinds[i]);
+    if (n > times) {
+      most = i;
+      times = n;
+    }
+  }
+  fmt::print("nothing smoothed: {}", skipped[most].text);
+  if (times > 1) fmt::print(" ({} of {} inputs alike)", times, skipped.size());
+  fmt::print("{}\n", skipped.size() > 1 ? "; all reasons: --all" : "");
+}
+
 }  // namespace
 
 void PrintQuantize(const QuantizeResult& r, bool all) {
@@ -140,6 +167,7 @@ void PrintQuantize(const QuantizeResult& r, bool all) {
       "smoothable), {} equalized\n",
       r.samples, r.folded_batchnorm.size(), applied.size(), groups.size(), r.not_smoothed.size(),
       r.equalized_groups);
+  if (groups.empty() && !r.not_smoothed.empty()) PrintWhyNotSmoothed(r.not_smoothed);
   int64_t dead = 0, raised = 0;
   for (const auto& l : r.layers) {
     dead += l.dead_channels;

@@ -21,6 +21,7 @@ struct ChannelView {
 };
 
 std::optional<ChannelView> OutputChannels(const Node& n, const Shape& w) {
+  if (n.Is("BatchNormalization") || n.Is("LayerNormalization")) return ChannelView{1, w[0], 1};
   if (n.Is("Conv")) return ChannelView{1, w[0], w.product(1, w.rank())};
   if ((n.Is("Gemm") || n.Is("MatMul")) && w.rank() == 2) {
     if (n.Is("Gemm") && n.GetInt("transB", 0) != 0) return ChannelView{1, w[0], w[1]};
@@ -160,9 +161,37 @@ class Aligner {
     return true;
   }
 
+  // Mul or Div by a constant: it stays float.
+  bool AddFactorEvidence(const Node& n, const Node& twin, size_t side,
+                         std::vector<Evidence>& evidence) const {
+    const auto twin_side = FactorInput(quantized_, twin);
+    if (!twin_side) return false;
+    const Tensor& before = *reference_.ConstantOf(n.inputs[side]);
+    const Tensor& after = *quantized_.ConstantOf(twin.inputs[*twin_side]);
+    const auto channels = static_cast<int64_t>(evidence.size());
+    for (const Tensor* t : {&before, &after}) {
+      if (t->elements() != channels && t->elements() != 1) return false;
+    }
+    for (size_t c = 0; c < evidence.size(); ++c) {
+      auto x = static_cast<double>(before.data<float>()[before.elements() == 1 ? 0 : c]);
+      auto y = static_cast<double>(after.data<float>()[after.elements() == 1 ? 0 : c]);
+      if (n.Is("Div")) {
+        x = 1 / x;
+        y = 1 / y;
+      }
+      evidence[c].reference_sq += x * x;
+      evidence[c].product += x * y;
+      evidence[c].test_sq += y * y;
+    }
+    return true;
+  }
+
   bool AddEvidence(NodeId id, std::vector<Evidence>& evidence) const {
     const Node& n = reference_.node(id);
     const NodeId twin = quantized_.FindNode(n.name);
+    if (const auto side = FactorInput(reference_, n)) {
+      return twin != kNoNode && AddFactorEvidence(n, quantized_.node(twin), *side, evidence);
+    }
     const Tensor* w = reference_.ConstantOf(n.input(1));
     if (twin == kNoNode || w == nullptr || w->dtype() != DType::kFloat32) return false;
     const auto view = OutputChannels(n, w->shape());

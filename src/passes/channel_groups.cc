@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "passes/functions_of_codes.h"
 
 namespace octet {
 namespace {
@@ -93,6 +94,40 @@ std::optional<int64_t> ProducedChannels(const Graph& graph, const Node& node) {
     if (scale->shape().rank() == 1) return scale->elements();
   }
   return std::nullopt;
+}
+
+// Whether every element of `v` follows from one element of one other value and from numbers, as of
+// GELU or hard-swish written out: that becomes one operator or a table (passes/fuse_float.h,
+// functions_of_codes.h), which a factor per channel inside it would prevent.
+bool IsFunctionOfOneValue(const Graph& graph, ValueId v) {
+  std::set<ValueId> seen = {v}, arguments;
+  std::vector<ValueId> work = {v};
+  while (!work.empty()) {
+    const ValueId at = work.back();
+    work.pop_back();
+    const NodeId producer = graph.value(at).producer;
+    std::vector<ValueId> operands;
+    if (producer != kNoNode) {
+      const Node& n = graph.node(producer);
+      if (const auto argument = ArgumentOf(graph, n)) {
+        operands = {n.inputs[*argument]};
+      } else if (n.Is("Add") || n.Is("Sub") || n.Is("Mul") || n.Is("Div") || n.Is("Pow")) {
+        for (ValueId side : n.inputs) {
+          const Tensor* constant = graph.ConstantOf(side);
+          if (constant == nullptr) operands.push_back(side);
+          if (constant != nullptr && constant->elements() != 1) {  // another function per channel
+            operands.clear();
+            break;
+          }
+        }
+      }
+    }
+    if (operands.empty()) arguments.insert(at);
+    for (ValueId side : operands) {
+      if (seen.insert(side).second) work.push_back(side);
+    }
+  }
+  return arguments.size() == 1;
 }
 
 int OutputAxis(const Graph& graph, const Node& node) {
@@ -211,15 +246,34 @@ class Finder {
     return layout == flat ? std::optional(ChannelLayout{1, 1}) : std::nullopt;
   }
 
+  void AddProducer(NodeId id) {
+    auto& known = group_.producers;
+    if (std::find(known.begin(), known.end(), id) == known.end()) known.push_back(id);
+  }
+
+  // Mul or Div by the constant at input `side`, which takes the scaling: what it multiplies, the
+  // rest of a normalization written out, say, keeps its values.
+  void TakeFactor(NodeId id, const Node& n, size_t side, const ChannelLayout& layout) {
+    const Tensor& factor = *graph_.ConstantOf(n.inputs[side]);
+    const size_t rank = graph_.value(n.outputs[0]).type.dims.size();
+    if (!IsPerChannelConstant(factor, rank, layout, group_.channels))
+      return Blocked("the constant of " + n.op + " '" + n.name + "' is not per channel");
+    if (factor.elements() == 1 && group_.channels > 1 &&
+        IsFunctionOfOneValue(graph_, n.outputs[0])) {
+      return Blocked(n.op + " '" + n.name + "' by one number belongs to a function of one value, " +
+                     "which runs as one operator or table");
+    }
+    AddProducer(id);
+  }
+
   void Produce(NodeId id, ValueId v, const ChannelLayout& layout) {
     const Node& n = graph_.node(id);
     const auto produced = ProducedChannels(graph_, n);
     if (produced && *produced == group_.channels &&
         layout == ChannelLayout{OutputAxis(graph_, n), 1} && n.outputs[0] == v) {
-      auto& known = group_.producers;
-      if (std::find(known.begin(), known.end(), id) == known.end()) known.push_back(id);
-      return;
+      return AddProducer(id);
     }
+    if (const auto side = FactorInput(graph_, n)) return TakeFactor(id, n, *side, layout);
     if (IsHomogeneous(n) && n.outputs[0] == v) return Join(n.inputs[0], layout);
     if (n.Is("Clip")) {
       if (TakeClip(id, n, layout)) Join(n.inputs[0], layout);
@@ -228,7 +282,7 @@ class Finder {
     if (n.Is("Flatten") || n.Is("Reshape")) {
       if (const auto before = ThroughFlatten(n, layout, false)) return Join(n.inputs[0], *before);
     }
-    if (n.Is("Add") || IsBound(n)) return AcrossElementwise(id, n, layout);
+    if (n.Is("Add") || n.Is("Sub") || IsBound(n)) return AcrossElementwise(id, n, layout);
     Blocked("'" + graph_.value(v).name + "' comes from " + n.op + " '" + n.name +
             "', which has no per-channel weights to take the scaling");
   }
@@ -240,7 +294,7 @@ class Finder {
                (graph_.ConstantOf(n.inputs[1]) != nullptr);
   }
 
-  // Add, Min, Max: computed operands join the group, constants are divided with it.
+  // Add, Sub, Min, Max: computed operands join the group, constants are divided with it.
   void AcrossElementwise(NodeId id, const Node& n, const ChannelLayout& layout) {
     const size_t rank = graph_.value(n.outputs[0]).type.dims.size();
     for (ValueId side : n.inputs) {
@@ -281,7 +335,7 @@ class Finder {
     if (n.Is("Flatten") || (n.Is("Reshape") && use.input == 0)) {
       if (const auto after = ThroughFlatten(n, layout, true)) return Join(n.outputs[0], *after);
     }
-    if (n.Is("Add") || IsBound(n)) return AcrossElementwise(use.node, n, layout);
+    if (n.Is("Add") || n.Is("Sub") || IsBound(n)) return AcrossElementwise(use.node, n, layout);
     Blocked("'" + graph_.value(v).name + "' is read by " + n.op + " '" + n.name +
             "', which would see it scaled");
   }
@@ -317,8 +371,36 @@ void ScaleConsumer(Graph& graph, NodeId id, std::span<const float> factors, int6
   });
 }
 
-void ScaleProducer(Graph& graph, NodeId id, std::span<const float> factors) {
+// A per-channel constant at input `side` of an elementwise node: `edit(element, factor)` on a copy
+// of its own. One element is spread along the channels; the rank stays at least what it was, for
+// the result may have its rank from it.
+template <typename Edit>
+void EditFactor(Graph& graph, NodeId id, size_t side, int axis, std::span<const float> factors,
+                const Edit& edit) {
+  const ValueId old_id = graph.node(id).inputs[side];
+  const Tensor& old = *graph.ConstantOf(old_id);
+  const size_t rank = graph.value(graph.node(id).outputs[0]).type.dims.size();
+  const size_t from_channels = rank - static_cast<size_t>(axis);  // dimensions, counted from there
+  std::vector<int64_t> dims(std::max(from_channels, static_cast<size_t>(old.shape().rank())),
+                            1);  // [..1, C, 1..]
+  dims[dims.size() - from_channels] = static_cast<int64_t>(factors.size());
+  Tensor t(DType::kFloat32, Shape(dims));
+  auto d = t.mutable_data<float>();
+  for (size_t c = 0; c < d.size(); ++c) {
+    d[c] = old.data<float>()[old.elements() == 1 ? 0 : c];
+    edit(d[c], static_cast<double>(factors[c]));
+  }
+  graph.node(id).inputs[side] =
+      graph.AddConstant(graph.value(old_id).name + "_scaled", std::move(t));
+}
+
+void ScaleProducer(Graph& graph, NodeId id, const ChannelGroup& group,
+                   std::span<const float> factors) {
   const Node node = graph.node(id);
+  if (const auto side = FactorInput(graph, node)) {
+    return EditFactor(graph, id, *side, group.values.at(node.outputs[0]).axis, factors,
+                      [&](float& v, double f) { Multiply(v, node.Is("Div") ? f : 1.0 / f); });
+  }
   const auto divide_vector = [&](Tensor& t) {
     auto d = t.mutable_data<float>();
     for (size_t i = 0; i < d.size(); ++i) Multiply(d[i], 1.0 / static_cast<double>(factors[i]));
@@ -381,21 +463,12 @@ void ScaleClip(Graph& graph, NodeId id, int axis, std::span<const float> factors
   }
 }
 
-// The constant operand of an Add, Min or Max on the way is divided like the values it is added to.
+// The constant operand of an Add, Sub, Min or Max on the way is divided like the values beside it.
 void ScaleConstant(Graph& graph, NodeId id, const ChannelLayout& layout,
                    std::span<const float> factors) {
-  const Node add = graph.node(id);
-  const size_t side = graph.ConstantOf(add.inputs[0]) != nullptr ? 0 : 1;
-  const Tensor& old = *graph.ConstantOf(add.inputs[side]);
-  const size_t rank = graph.value(add.outputs[0]).type.dims.size();
-  Tensor t(DType::kFloat32, ChannelShape(rank, layout.axis, static_cast<int64_t>(factors.size())));
-  auto d = t.mutable_data<float>();
-  for (size_t c = 0; c < d.size(); ++c) {
-    const float v = old.elements() == 1 ? old.data<float>()[0] : old.data<float>()[c];
-    d[c] = static_cast<float>(static_cast<double>(v) / static_cast<double>(factors[c]));
-  }
-  graph.node(id).inputs[side] =
-      graph.AddConstant(graph.value(add.inputs[side]).name + "_scaled", std::move(t));
+  const size_t side = graph.ConstantOf(graph.node(id).inputs[0]) != nullptr ? 0 : 1;
+  EditFactor(graph, id, side, layout.axis, factors,
+             [](float& v, double f) { v = static_cast<float>(static_cast<double>(v) / f); });
 }
 
 int64_t RepeatFor(const Graph& graph, const ChannelGroup& group, NodeId consumer) {
@@ -403,6 +476,17 @@ int64_t RepeatFor(const Graph& graph, const ChannelGroup& group, NodeId consumer
 }
 
 }  // namespace
+
+std::optional<size_t> FactorInput(const Graph& graph, const Node& node) {
+  if (!node.Is("Mul") && !node.Is("Div")) return std::nullopt;
+  for (const size_t side : {1U, 0U}) {
+    if (FloatConstant(graph, node.inputs[side]) != nullptr &&
+        graph.ConstantOf(node.inputs[1 - side]) == nullptr) {
+      return node.Is("Mul") || side == 1 ? std::optional(side) : std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
 
 std::optional<int64_t> ContractedChannels(const Graph& graph, const Node& node) {
   if (!IsWeighted(graph, node)) return std::nullopt;
@@ -449,7 +533,7 @@ GroupSearch FindChannelGroups(const Graph& graph, bool allow_clips) {
 void ScaleChannels(Graph& graph, const ChannelGroup& group, std::span<const float> factors) {
   OCTET_INVARIANT(static_cast<int64_t>(factors.size()) == group.channels);
   for (float f : factors) OCTET_INVARIANT(f > 0 && std::isfinite(f));
-  for (NodeId id : group.producers) ScaleProducer(graph, id, factors);
+  for (NodeId id : group.producers) ScaleProducer(graph, id, group, factors);
   for (NodeId id : group.constants) {
     ScaleConstant(graph, id, group.values.at(graph.node(id).outputs[0]), factors);
   }
@@ -497,7 +581,7 @@ std::vector<float> ProducerWeightAbsMax(const Graph& graph, const ChannelGroup& 
   std::vector<float> w(static_cast<size_t>(group.channels), 0.0F);
   for (NodeId id : group.producers) {
     const Node& n = graph.node(id);
-    if (n.Is("BatchNormalization") || n.Is("LayerNormalization")) continue;
+    if (!IsWeighted(graph, n)) continue;
     const Tensor& t = *graph.ConstantOf(n.inputs[1]);
     const auto d = t.data<float>();
     ForProduced(n, t.shape(), [&](int64_t c, int64_t i) {

@@ -2,9 +2,11 @@
 //
 // A group is a set of values that must carry the same per-channel scaling, found by dataflow
 // (design.md §3.5), never by names: from a value backwards and forwards through operators that
-// commute with a positive per-channel factor (Relu, LeakyRelu, pooling, Add of two such values,
-// Flatten, ...), until on the one side every producer has per-channel weights to divide, and on the
-// other every reader contracts the channel with weights to multiply.
+// commute with a positive per-channel factor (Relu, LeakyRelu, pooling, Add or Sub of two such
+// values or of one and a constant, Flatten, ...), until on the one side every producer has
+// per-channel weights to divide, and on the other every reader contracts the channel with weights
+// to multiply. Producers are Conv, Gemm, MatMul, normalization, and Mul or Div by a constant per
+// channel or of one number, such as the last Mul of a normalization that is written out.
 #pragma once
 
 #include <map>
@@ -31,7 +33,7 @@ struct ChannelGroup {
   std::map<ValueId, ChannelLayout> values;  // all that carry the scaling
   std::vector<NodeId> producers;            // their weights and biases are divided by s
   std::vector<NodeId> consumers;            // their weights are multiplied by s
-  std::vector<NodeId> constants;  // Add, Min or Max with a per-channel constant on the way
+  std::vector<NodeId> constants;  // Add, Sub, Min or Max with a per-channel constant on the way
   std::vector<NodeId> clips;      // Clip nodes: need per-channel bounds
 };
 
@@ -65,6 +67,9 @@ ValueId ScaleWithMul(Graph& graph, ValueId value, const ChannelLayout& layout,
 // The same over the producers' output channels: r1 of cross-layer equalization.
 [[nodiscard]] std::vector<float> ProducerWeightAbsMax(const Graph& graph,
                                                       const ChannelGroup& group);
+
+// Mul by a float constant, Div by one: which input that is. Its other input is computed.
+[[nodiscard]] std::optional<size_t> FactorInput(const Graph& graph, const Node& node);
 
 // The contracted channel count of the weighted operator `node` for data input 0 (Conv: C; Gemm,
 // MatMul: K), or nullopt where it is not one with constant float32 weights.

@@ -116,5 +116,91 @@ TEST(ChannelGroups, FlattenRepeatsEachChannel) {
   EXPECT_THAT(b.graph().ConstantOf(fc.inputs[1])->data<float>(), ElementsAre(2, 4, 30, 40));
 }
 
+// x (1,2,4) times `factor`.
+ValueId Scaled(GraphBuilder& b, const std::string& name, ValueId x, ValueId factor) {
+  return b.Op("Mul", name, {factor, x}, {1, 2, 4});
+}
+
+ValueId Linear(GraphBuilder& b, const std::string& name, ValueId x) {
+  return b.Op("MatMul", name, {x, b.Noise(name + ".w", {4, 3})}, {1, 2, 3});
+}
+
+TEST(ChannelGroups, MulByAConstantTakesTheScaling) {
+  GraphBuilder b;
+  const ValueId x = b.Like("Tanh", "tanh", b.Input("x", {1, 2, 4}));
+  const ValueId c = b.Constant("c", {4}, {2, 4, 6, 8});
+  const ValueId h = Scaled(b, "h", x, c);
+  b.Output(Linear(b, "a", h));
+  b.Output(Linear(b, "b", h));
+  b.Output(Scaled(b, "other", x, c));
+  const auto found = FindChannelGroups(b.graph(), false);
+  ASSERT_THAT(found.groups, SizeIs(1));
+  EXPECT_THAT(Names(b.graph(), found.groups[0].producers), ElementsAre("h"));
+  EXPECT_THAT(Names(b.graph(), found.groups[0].consumers), UnorderedElementsAre("a", "b"));
+  ScaleChannels(b.graph(), found.groups[0], std::vector<float>{1, 2, 3, 4});
+  const auto factor = [&](const char* name) {
+    return b.graph().ConstantOf(b.graph().node(b.graph().FindNode(name)).inputs[0])->data<float>();
+  };
+  EXPECT_THAT(factor("h"), ElementsAre(2, 2, 2, 2));
+  EXPECT_THAT(factor("other"), ElementsAre(2, 4, 6, 8));  // the same constant, not in the group
+}
+
+TEST(ChannelGroups, DivisorTakesTheScaling) {
+  GraphBuilder b;
+  const ValueId x = b.Like("Tanh", "tanh", b.Input("x", {1, 2, 4}));
+  const ValueId c = b.Constant("c", {4}, {1, 1, 2, 2});
+  const ValueId minus = b.Op(
+      "Sub", "minus", {b.Op("Div", "h", {x, c}, {1, 2, 4}), b.Constant("one", {}, {1})}, {1, 2, 4});
+  b.Output(Linear(b, "a", minus));
+  b.Output(Linear(b, "b", b.Op("Div", "inverse", {c, x}, {1, 2, 4})));
+  const auto found = FindChannelGroups(b.graph(), false);
+  ASSERT_THAT(found.groups, SizeIs(1));
+  ScaleChannels(b.graph(), found.groups[0], std::vector<float>{1, 2, 4, 8});
+  const auto constant = [&](const char* name) {
+    return b.graph().ConstantOf(b.graph().node(b.graph().FindNode(name)).inputs[1])->data<float>();
+  };
+  EXPECT_THAT(constant("h"), ElementsAre(1, 2, 8, 16));
+  EXPECT_THAT(constant("minus"), ElementsAre(1, 0.5F, 0.25F, 0.125F));
+  ASSERT_THAT(found.skipped, SizeIs(1));
+  EXPECT_THAT(found.skipped[0].reason, HasSubstr("comes from Div 'inverse'"));
+}
+
+TEST(ChannelGroups, FactorAnotherReaderWouldSeeBlocks) {
+  for (bool output : {false, true}) {
+    GraphBuilder b;
+    const ValueId x = b.Like("Tanh", "tanh", b.Input("x", {1, 2, 4}));
+    const ValueId h = Scaled(b, "h", x, b.Constant("c", {4}, {2, 4, 6, 8}));
+    b.Output(Linear(b, "a", h));
+    b.Output(output ? h : b.Like("Sigmoid", "s", h));
+    const auto found = FindChannelGroups(b.graph(), false);
+    EXPECT_TRUE(found.groups.empty());
+    EXPECT_THAT(found.skipped.at(0).reason, HasSubstr(output ? "graph output" : "Sigmoid 's'"));
+  }
+}
+
+TEST(ChannelGroups, FactorOfTheOtherAxisBlocks) {
+  GraphBuilder b;
+  const ValueId x = b.Like("Tanh", "tanh", b.Input("x", {1, 2, 4}));
+  b.Output(Linear(b, "a", Scaled(b, "h", x, b.Constant("c", {2, 1}, {2, 4}))));
+  const auto found = FindChannelGroups(b.graph(), false);
+  EXPECT_TRUE(found.groups.empty());
+  EXPECT_THAT(found.skipped.at(0).reason, HasSubstr("the constant of Mul 'h' is not per channel"));
+}
+
+// GELU written out: half of x (1 + erf(x / sqrt 2)) is one operator where it runs, or a table.
+TEST(ChannelGroups, FunctionsOfOneValueStayWhole) {
+  GraphBuilder b;
+  const ValueId x = b.Input("x", {1, 2, 4});
+  const ValueId u = b.Op("Div", "u", {x, b.Constant("root", {}, {1.4142135F})}, {1, 2, 4});
+  const ValueId e =
+      b.Op("Add", "e", {b.Like("Erf", "erf", u), b.Constant("one", {}, {1})}, {1, 2, 4});
+  const ValueId product = b.Op("Mul", "product", {x, e}, {1, 2, 4});
+  const ValueId half = b.Constant("half", {}, {0.5F});
+  b.Output(Linear(b, "a", Scaled(b, "gelu", product, half)));
+  const auto found = FindChannelGroups(b.graph(), false);
+  EXPECT_TRUE(found.groups.empty());
+  EXPECT_THAT(found.skipped.at(0).reason, HasSubstr("one number"));
+}
+
 }  // namespace
 }  // namespace octet

@@ -308,8 +308,9 @@ int64_t Equalize(Graph& graph, bool allow_clips) {
     int64_t groups = 0;
     float largest = 1;
     for (const ChannelGroup& g : search.groups) {
-      const bool weighted = std::none_of(g.producers.begin(), g.producers.end(), [&](NodeId id) {
-        return graph.node(id).Is("BatchNormalization") || graph.node(id).Is("LayerNormalization");
+      // A normalization's range is not to be had from weights.
+      const bool weighted = std::all_of(g.producers.begin(), g.producers.end(), [&](NodeId id) {
+        return ContractedChannels(graph, graph.node(id)).has_value();
       });
       if (!weighted || g.producers.empty()) continue;
       const auto factors =

@@ -23,12 +23,60 @@ namespace {
 constexpr int64_t kSamples = 6;
 constexpr int64_t kSide = 9;
 
+// Normalization over the last axis of [1,T,C] as exporters write it out: x / sqrt(mean(x^2) + eps)
+// times a constant; `centred`, of x - mean(x), plus a constant.
+ValueId Norm(GraphBuilder& b, const std::string& name, ValueId x, bool centred) {
+  const Shape shape = b.graph().value(x).type.static_shape();
+  const Shape column{shape[0], shape[1], 1};
+  const auto mean = [&](const std::string& of, ValueId v) {
+    return b.Op("ReduceMean", name + of, {v}, column, {{"axes", std::vector<int64_t>{-1}}});
+  };
+  if (centred) x = b.Op("Sub", name + "/centred", {x, mean("/mean", x)}, shape);
+  const ValueId square =
+      b.Op("Pow", name + "/square", {x, b.Constant(name + ".two", {}, {2})}, shape);
+  const ValueId shifted =
+      b.Op("Add", name + "/eps",
+           {mean("/variance", square), b.Constant(name + ".eps", {}, {1e-5F})}, column);
+  const ValueId normal =
+      b.Op("Div", name + "/normal", {x, b.Op("Sqrt", name + "/root", {shifted}, column)}, shape);
+  const ValueId scaled =
+      b.Op("Mul", name + "/gamma", {b.Noise(name + ".gamma", {shape[2]}), normal}, shape);
+  return centred ? b.Add(name + "/beta", scaled, b.Noise(name + ".beta", {shape[2]})) : scaled;
+}
+
+// [1,T,K] by noise (K,n).
+ValueId Linear(GraphBuilder& b, const std::string& name, ValueId x, int64_t n) {
+  const Shape in = b.graph().value(x).type.static_shape();
+  return b.Op("MatMul", name, {x, b.Noise(name + ".w", {in[2], n}, 0.3F)}, {in[0], in[1], n});
+}
+
+// A transformer block of one head with RMSNorm written out, and a last layer.
+void AddBlock(GraphBuilder& b) {
+  const Shape shape{1, 5, 32};
+  const ValueId x = b.Input("x", shape);
+  const ValueId h = Norm(b, "norm1", x, false);
+  const ValueId keys = b.Op("Transpose", "kt", {Linear(b, "k", h, 32)}, {1, 32, 5},
+                            {{"perm", std::vector<int64_t>{0, 2, 1}}});
+  const ValueId scores = b.Op("MatMul", "qk", {Linear(b, "q", h, 32), keys}, {1, 5, 5});
+  const ValueId mixed =
+      b.Op("MatMul", "mixed", {b.Like("Softmax", "weights", scores), Linear(b, "v", h, 32)}, shape);
+  const ValueId stream = b.Add("sum1", x, Linear(b, "o", mixed, 32));
+  const ValueId up = Linear(b, "up", Norm(b, "norm2", stream, false), 48);
+  const ValueId sum = b.Add("sum2", stream, Linear(b, "down", b.Like("Relu", "act", up), 32));
+  b.Output(Linear(b, "head", Norm(b, "norm3", sum, false), 16));
+}
+
 // The pairs of the issue: two convolutions, a depthwise one, a grouped one, two linear layers. Each
-// ends in a last operator, so that the pair's activation is quantized on both sides.
-enum class Pair { kConv, kDepthwise, kGrouped, kLinear };
+// ends in a last operator, so that the pair's activation is quantized on both sides. And a
+// transformer block.
+enum class Pair { kConv, kDepthwise, kGrouped, kLinear, kBlock };
 
 GraphBuilder MakePair(Pair pair) {
   GraphBuilder b(7);
+  if (pair == Pair::kBlock) {
+    AddBlock(b);
+    return b;
+  }
   if (pair == Pair::kLinear) {
     const ValueId x = b.Input("x", {1, 24});
     const ValueId h =
@@ -186,14 +234,104 @@ TEST_F(ConvMaxima, MixedOverChannelsHealNothing) {
 }
 
 std::string PairName(const ::testing::TestParamInfo<Pair>& info) {
-  static const char* kNames[] = {"Conv", "Depthwise", "Grouped", "Linear"};
+  static const char* kNames[] = {"Conv", "Depthwise", "Grouped", "Linear", "Block"};
   return kNames[static_cast<size_t>(info.param)];
 }
 
 INSTANTIATE_TEST_SUITE_P(Pairs, Smoothing,
                          ::testing::Values(Pair::kConv, Pair::kDepthwise, Pair::kGrouped,
-                                           Pair::kLinear),
+                                           Pair::kLinear, Pair::kBlock),
                          PairName);
+
+// Every group times 2^-3 ... 2^4 by channels, over and over, and the function is the same: powers
+// of two round nothing away, and sums of the readers have the order they had.
+void ExpectScaledTheSame(GraphBuilder b, size_t groups) {
+  const Graph& plain = b.graph();
+  Graph scaled = plain;
+  const auto found = FindChannelGroups(scaled, false);
+  ASSERT_EQ(found.groups.size(), groups) << (found.skipped.empty() ? "" : found.skipped[0].reason);
+  for (const ChannelGroup& g : found.groups) {
+    std::vector<float> factors;
+    for (int64_t c = 0; c < g.channels; ++c)
+      factors.push_back(std::exp2(static_cast<float>(c % 8) - 3));
+    ScaleChannels(scaled, g, factors);
+  }
+  scaled.Compact();
+  InferShapes(scaled, true);
+  scaled.Verify("after ScaleChannels");
+  std::vector<Tensor> inputs;
+  std::vector<TensorView> views;
+  for (ValueId id : plain.inputs) {
+    inputs.emplace_back(DType::kFloat32, plain.value(id).type.static_shape());
+    for (float& v : inputs.back().mutable_data<float>()) v = b.Next();
+  }
+  for (const Tensor& t : inputs) views.push_back(t.view());
+  const auto before = Executor(plain).Run(views), after = Executor(scaled).Run(views);
+  ASSERT_EQ(before.size(), after.size());
+  for (size_t i = 0; i < before.size(); ++i) {
+    EXPECT_EQ(before[i].shape(), after[i].shape());
+    const auto was = before[i].data<float>(), is = after[i].data<float>();
+    for (size_t k = 0; k < was.size(); ++k) ASSERT_EQ(was[k], is[k]) << i << " " << k;
+  }
+}
+
+TEST(ScaleChannels, NormalizationWrittenOut) {
+  for (bool centred : {false, true}) {
+    GraphBuilder b(3);
+    const ValueId x = b.Input("x", {1, 5, 16});
+    const ValueId h = Norm(b, "norm", x, centred);
+    b.Output(b.Add("sum", x, Linear(b, "a", h, 16)));
+    b.Output(Linear(b, "b", h, 7));
+    ExpectScaledTheSame(b, 1);
+  }
+}
+
+TEST(ScaleChannels, OneNumberBehindNormalizationIsSpread) {
+  GraphBuilder b(3);
+  const ValueId x = b.Input("x", {1, 5, 16});
+  const ValueId norm =
+      b.Op("Div", "normal",
+           {x, b.Op("ReduceL2", "length", {x}, {1, 5, 1}, {{"axes", std::vector<int64_t>{-1}}})},
+           {1, 5, 16});
+  const ValueId h = b.Op("Mul", "h", {norm, b.Constant("four", {1, 1, 1}, {4})}, {1, 5, 16});
+  b.Output(Linear(b, "a", b.Op("Sub", "s", {b.Constant("one", {}, {1}), h}, {1, 5, 16}), 6));
+  ExpectScaledTheSame(b, 1);
+}
+
+// One constant for both operators, either side of them, of more dimensions than what they read.
+TEST(ScaleChannels, FactorOnEitherSide) {
+  for (const char* op : {"Mul", "Div"}) {
+    for (bool constant_first : {false, true}) {
+      if (op == std::string("Div") && constant_first) continue;
+      GraphBuilder b(5);
+      const ValueId x = b.Like("Tanh", "tanh", b.Input("x", {5, 16}));
+      const ValueId c = b.Noise("c", {1, 1, 16});
+      const auto side = constant_first ? std::vector{c, x} : std::vector{x, c};
+      const ValueId h = b.Op(op, "h", side, {1, 5, 16});
+      b.Output(Linear(b, "a", h, 6));
+      b.Output(Linear(b, "b", h, 8));
+      b.Output(b.Op(op, "other", side, {1, 5, 16}));
+      ExpectScaledTheSame(b, 1);
+    }
+  }
+}
+
+TEST(ScaleChannels, FactorOfImages) {
+  GraphBuilder b(5);
+  const ValueId x = b.Like("Sigmoid", "sigmoid", b.Input("x", {2, 6, 5, 4}));
+  const ValueId h = b.Op("Mul", "h", {x, b.Noise("c", {1, 6, 1, 1})}, {2, 6, 5, 4});
+  const ValueId shifted =
+      b.Op("Sub", "shifted", {h, b.Constant("mean", {6, 1, 1}, {1, 2, 3, 4, 5, 6})}, {2, 6, 5, 4});
+  b.Output(b.Conv("conv", shifted, 4, 3));
+  b.Output(b.Conv("depthwise", shifted, 6, 1, 6));
+  ExpectScaledTheSame(b, 1);
+}
+
+TEST(Equalize, LeavesNormalizationAlone) {
+  GraphBuilder b(3);
+  b.Output(Linear(b, "a", Norm(b, "norm", b.Input("x", {1, 5, 16}), true), 16));
+  EXPECT_EQ(Equalize(b.graph(), false), 0);
+}
 
 TEST(Equalize, LeavesTheFunctionAloneAndEvensRanges) {
   GraphBuilder b = MakePair(Pair::kDepthwise);
