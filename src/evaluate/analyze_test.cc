@@ -67,6 +67,48 @@ TEST(Analyze, RanksTheLayerThatWasSpoiledFirstAndOnlyThere) {
   EXPECT_LT(LayerOf(a.result, "conv3").accumulated_sqnr_db, 25);  // but its input is spoiled
 }
 
+// Factors that a constant took, of one number before or of one per channel, or a normalization.
+TEST(Analyze, FindsChannelFactorsOfConstantsAgain) {
+  const test::ScratchFolder folder("analyze_constants");
+  test::Net n({-1, 3, 12, 12});
+  const ValueId c = n.g.AddConstant("c", test::Random({3, 1, 1}, 1, 2, 5));
+  const ValueId scaled = n.Op("Mul", "mul", {c, n.Op("Sigmoid", "s", {n.x})});
+  const ValueId a = n.Op("Tanh", "tanh", {n.Conv("c1", scaled, {8, 3, 3, 3})});
+  const ValueId d = n.g.AddConstant("d", test::Random({1, 8, 1, 1}, 1, 2, 6));
+  const ValueId e = n.Op("Tanh", "t2", {n.Conv("c2", n.Op("Div", "div", {a, d}), {12, 8, 1, 1})});
+  const ValueId rows = n.Op("Transpose", "rows", {e}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}});
+  const ValueId sum = n.Op("ReduceMean", "mean", {rows}, {{"axes", std::vector<int64_t>{-1}}});
+  const ValueId root = n.g.AddConstant("root", Tensor::Scalar(3.0F));
+  const ValueId even = n.Op("Mul", "even", {n.Op("Sub", "centred", {rows, sum}), root});
+  const ValueId w = n.g.AddConstant("fc.w", test::Random({12, 4}, -1, 1, 8));
+  const ValueId gamma = n.g.AddConstant("gamma", test::Random({4}, 1, 2, 7));
+  const ValueId norm = n.Op("LayerNormalization", "norm", {n.Op("MatMul", "fc", {even, w}), gamma});
+  const ValueId last = n.g.AddConstant("last.w", test::Random({4, 5}, -1, 1, 9));
+  const Graph g = n.Finish(n.Op("MatMul", "last", {norm, last}));
+  const Dataset data = test::MakeData(folder, g, 4);
+
+  Graph rescaled = g;
+  const auto groups = FindChannelGroups(rescaled, false).groups;
+  ASSERT_EQ(groups.size(), 4u);
+  for (const auto& group : groups) {
+    std::vector<float> f;
+    for (int64_t i = 0; i < group.channels; ++i)
+      f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
+    ScaleChannels(rescaled, group, f);
+  }
+  const Graph q = test::QuantizeByExtrema(rescaled, data);
+  Graph aligned = g;
+  EXPECT_EQ(AlignRescaling(aligned, q).size(), 4u);
+  for (const char* node : {"c1", "c2", "fc", "last"}) {
+    const auto weight = [&](const Graph& of) {
+      return of.ConstantOf(of.node(of.FindNode(node)).inputs[1])->data<float>();
+    };
+    const auto got = weight(aligned), want = weight(rescaled);
+    // Float factors are powers of two: found again to a few roundings.
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-6 * std::fabs(want[i]));
+  }
+}
+
 TEST(Analyze, FindsChannelFactorsAgain) {
   const test::ScratchFolder folder("analyze_rescaled");
   test::Net n({-1, 3, 12, 12});
