@@ -21,7 +21,8 @@ struct ChannelView {
 };
 
 std::optional<ChannelView> OutputChannels(const Node& n, const Shape& w) {
-  if (n.Is("BatchNormalization") || n.Is("LayerNormalization")) return ChannelView{1, w[0], 1};
+  if (n.Is("BatchNormalization") || n.Is("LayerNormalization") || n.Is("RMSNormalization"))
+    return ChannelView{1, w[0], 1};
   if (n.Is("Conv")) return ChannelView{1, w[0], w.product(1, w.rank())};
   if ((n.Is("Gemm") || n.Is("MatMul")) && w.rank() == 2) {
     if (n.Is("Gemm") && n.GetInt("transB", 0) != 0) return ChannelView{1, w[0], w[1]};

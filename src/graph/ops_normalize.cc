@@ -137,6 +137,7 @@ constexpr OpInfo kRows[] = {
     {"InstanceNormalization", "", 3, 3, InferInstanceNormalization},
     {"GroupNormalization", "", 3, 3, InferGroupNormalization},
     {"LayerNormalization", "", 2, 3, InferLayerNormalization},
+    {"RMSNormalization", "", 2, 2, InferLayerNormalization},
     {"LRN", "", 1, 1, InferSameAsFirst},
     {"Softmax", "", 1, 1, InferSoftmax},
     {"LogSoftmax", "", 1, 1, InferSoftmax},

@@ -181,6 +181,7 @@ TEST(Normalize, Shapes) {
               HasSubstr("channels"));
   EXPECT_EQ(InferAll("LayerNormalization", {F({2, 3, 4}), F({4})}, {}, "", 3, 17)[1],
             "float32[2,3,1]");
+  EXPECT_EQ(Infer("RMSNormalization", {F({2, 3, 4}), F({4})}, {}, "", 23), "float32[2,3,4]");
   EXPECT_EQ(Infer("GroupNormalization", {F({1, 4, 3, 3}), F({2}), F({2})},
                   {{"num_groups", int64_t{2}}}, "", 18),
             "float32[1,4,3,3]");

@@ -87,7 +87,8 @@ std::optional<int64_t> ProducedChannels(const Graph& graph, const Node& node) {
       FloatConstant(graph, node.input(2)) != nullptr) {
     return graph.ConstantOf(node.input(1))->elements();
   }
-  if (node.Is("LayerNormalization") && FloatConstant(graph, node.input(1)) != nullptr) {
+  if ((node.Is("LayerNormalization") || node.Is("RMSNormalization")) &&
+      FloatConstant(graph, node.input(1)) != nullptr) {
     if (node.input(2) != kNoValue && FloatConstant(graph, node.input(2)) == nullptr)
       return std::nullopt;
     const Tensor* scale = graph.ConstantOf(node.input(1));
@@ -405,7 +406,7 @@ void ScaleProducer(Graph& graph, NodeId id, const ChannelGroup& group,
     auto d = t.mutable_data<float>();
     for (size_t i = 0; i < d.size(); ++i) Multiply(d[i], 1.0 / static_cast<double>(factors[i]));
   };
-  if (node.Is("BatchNormalization") || node.Is("LayerNormalization")) {
+  if (!IsWeighted(graph, node)) {  // a normalization
     EditConstant(graph, id, 1, divide_vector);
   } else {
     EditConstant(graph, id, 1, [&](Tensor& w) {

@@ -47,7 +47,7 @@ class Fuser {
       const Node& n = graph_.node(id);
       if (n.Is("ScaledSoftmax", "octet") || n.Is("Softmax")) {
         TakeIntoProduct(id);
-      } else if (n.Is("LayerNormalization")) {
+      } else if (n.Is("LayerNormalization") || n.Is("RMSNormalization")) {
         WidenNorm(id);
       } else if (n.Is("Gelu") || n.Is("Swish") || n.Is("HardSwish") || n.Is("Sigmoid") ||
                  n.Is("Tanh") || n.Is("Erf")) {
@@ -561,7 +561,8 @@ class Fuser {
   }
   bool Wanted(ValueId v) const { return kept_.contains(v) || !Readers(v).empty(); }
 
-  // Takes an Add in front and a QuantizeLinear behind into a LayerNormalization over the last axis.
+  // Takes an Add in front and a QuantizeLinear behind into a LayerNormalization or RMSNormalization
+  // over the last axis.
   void WidenNorm(NodeId id) {
     const Node n = graph_.node(id);
     const ValueType& type = graph_.value(n.inputs[0]).type;
@@ -586,6 +587,7 @@ class Fuser {
     norm.domain = "octet";
     norm.name = n.name;
     norm.attributes["epsilon"] = n.GetFloat("epsilon", 1e-5F);
+    if (n.Is("RMSNormalization")) norm.attributes["rms"] = int64_t{1};
     norm.inputs = {n.inputs[0], kNoValue, n.inputs[1], n.input(2)};
     norm.outputs = {y, kNoValue, kNoValue};
     graph_.RemoveNode(id);

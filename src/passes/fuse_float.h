@@ -10,7 +10,8 @@
 //   ReduceMean, Sub, Pow | Mul, ReduceMean, Add, Sqrt, Div, Mul, Add over the last axis
 //                                                                -> LayerNormalization
 //   the same without the mean, with or without Add               -> octet.Norm, rms = 1
-//   Add of equal shapes -> LayerNormalization -> QuantizeLinear  -> octet.Norm
+//   Add of equal shapes -> LayerNormalization or RMSNormalization -> QuantizeLinear
+//                                                                -> octet.Norm
 //   the same with a residual that is dequantized for it alone    -> its codes
 //   Gelu, Swish, HardSwish, Sigmoid, Tanh, Erf -> QuantizeLinear -> octet.QMap
 //   Div by a power of two or Mul by a number above 0 -> Softmax  -> octet.ScaledSoftmax

@@ -286,6 +286,16 @@ TEST(ScaleChannels, NormalizationWrittenOut) {
   }
 }
 
+TEST(ScaleChannels, RmsNormalization) {
+  GraphBuilder b(3);
+  b.graph().opsets[""] = 23;
+  const ValueId x = b.Input("x", {1, 5, 16});
+  const ValueId sum = b.Add("sum", x, b.Like("Tanh", "tanh", x));
+  b.Output(Linear(b, "a",
+                  b.Op("RMSNormalization", "norm", {sum, b.Noise("gamma", {16})}, {1, 5, 16}), 16));
+  ExpectScaledTheSame(b, 1);
+}
+
 TEST(ScaleChannels, OneNumberBehindNormalizationIsSpread) {
   GraphBuilder b(3);
   const ValueId x = b.Input("x", {1, 5, 16});

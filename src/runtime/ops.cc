@@ -88,6 +88,7 @@ constexpr OpRow kRows[] = {
     {"InstanceNormalization", "", MakeInstanceNormalization},
     {"GroupNormalization", "", MakeGroupNormalization},
     {"LayerNormalization", "", MakeLayerNormalization},
+    {"RMSNormalization", "", MakeLayerNormalization},
     {"LRN", "", MakeLrn},
     {"Softmax", "", MakeSoftmax},
     {"LogSoftmax", "", MakeSoftmax},

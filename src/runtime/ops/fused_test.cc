@@ -13,18 +13,19 @@ std::vector<T> Values(const Tensor& t) {
   return {t.data<T>().begin(), t.data<T>().end()};
 }
 
-// A post-norm block: sum, LayerNormalization, quantizer; GELU, quantizer. With taps on what lies
-// between nothing is fused across it.
+// A post-norm block: sum, LayerNormalization or RMSNormalization, quantizer; GELU, quantizer. With
+// taps on what lies between nothing is fused across it.
 struct Blocks {
   TestGraph g;
   ValueId sum, norm, gelu;
 
-  Blocks() {
+  explicit Blocks(bool rms) {
     const Shape shape{2, 5, 40};
     const ValueId x = g.Input({2, 5, 40}), r = g.Input({2, 5, 40});
     sum = g.Op("Add", {x, r});
-    norm =
-        g.Op("LayerNormalization", {sum, g.Constant(Noise({40}, 3)), g.Constant(Noise({40}, 4))});
+    const ValueId gamma = g.Constant(Noise({40}, 3));
+    norm = rms ? g.Op("RMSNormalization", {sum, gamma})
+               : g.Op("LayerNormalization", {sum, gamma, g.Constant(Noise({40}, 4))});
     const auto quantize = [&](ValueId v) {
       return g.Op("QuantizeLinear",
                   {v, g.Constant(Floats({}, {0.03F})),
@@ -41,8 +42,11 @@ struct Blocks {
   }
 };
 
-TEST(Fused, TheSameBitsAsUnfused) {
-  const Blocks b;
+class FusedNorm : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, FusedNorm, ::testing::Bool());
+
+TEST_P(FusedNorm, TheSameBitsAsUnfused) {
+  const Blocks b(GetParam());
   const Tensor x = Noise({2, 5, 40}, 1), r = Noise({2, 5, 40}, 2, 3.0F);
   EXPECT_EQ(b.Steps({}), 4U);  // Norm, Neg, QMap, Neg
   EXPECT_EQ(b.Steps({b.gelu}), 5U);

@@ -201,6 +201,7 @@ Step MakeLayerNormalization(const StepRequest& r) {
       FailStep(r, Cat("input ", i, " is ", r.shape(i).ToString(), ", expected ", row, " elements"));
   }
   const float epsilon = r.node->GetFloat("epsilon", 1e-5F);
+  const bool rms = r.node->Is("RMSNormalization");
   Step step = NewStep(r, "octet_layer_norm");
   step.overwrites = 0;
   step.run = [=](const StepArgs& a) {
@@ -208,6 +209,7 @@ Step MakeLayerNormalization(const StepRequest& r) {
     kernels::LayerNormProblem p;
     p.rows = rows;
     p.n = row;
+    p.rms = rms;
     p.epsilon = epsilon;
     p.x = a.in<float>(0);
     p.gamma = a.in<float>(1);
