@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "base/error.h"
 
@@ -30,20 +29,21 @@ double StudentT975(int64_t degrees) {
          (79 * z9 + 776 * z7 + 1482 * z5 - 1920 * z3 - 945 * z) / (92160 * v * v * v * v);
 }
 
-Interval MeanInterval(std::span<const double> values) {
+Interval MeanInterval(std::span<const double> values, const Bounds& bounds) {
   if (values.empty()) Fail(ErrorCode::kBadData, "mean: there are no samples");
   const auto n = static_cast<double>(values.size());
   double sum = 0;
   for (double v : values) sum += v;
   const double mean = sum / n;
-  const double inf = std::numeric_limits<double>::infinity();
-  if (values.size() < 2) return {mean, -inf, inf};
+  // Of the bounds and the mean, for the mean may lie an ulp beyond.
+  const double least = std::min(bounds.least, mean), most = std::max(bounds.most, mean);
+  if (values.size() < 2) return {mean, least, most};
   if (std::isinf(mean)) return {mean, mean, mean};
   double squares = 0;
   for (double v : values) squares += (v - mean) * (v - mean);
   const double half =
       StudentT975(static_cast<int64_t>(values.size()) - 1) * std::sqrt(squares / (n - 1) / n);
-  return {mean, mean - half, mean + half};
+  return {mean, std::max(mean - half, least), std::min(mean + half, most)};
 }
 
 Interval WilsonInterval(int64_t successes, int64_t n) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "octet/results.h"
@@ -12,9 +13,16 @@ namespace octet {
 // The 97.5 % quantile of Student's t distribution. degrees >= 1.
 [[nodiscard]] double StudentT975(int64_t degrees);
 
-// Mean of independent figures, Student's t. With fewer than two of them nothing is known of the
-// spread: the interval is the whole line. Throws kBadData where there are none.
-[[nodiscard]] Interval MeanInterval(std::span<const double> values);
+// What every single figure lies within, and so their mean does; rounding may take it an ulp beyond.
+struct Bounds {
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+};
+
+// Mean of independent figures, Student's t, cut to the bounds. With fewer than two of them nothing
+// is known of the spread: the interval is all that the bounds allow. Throws kBadData where there
+// are none.
+[[nodiscard]] Interval MeanInterval(std::span<const double> values, const Bounds& bounds = {});
 
 // A share of n: Wilson's score interval (Wilson 1927), which stays inside [0, 1] and is sound at 0
 // and n.

@@ -66,5 +66,22 @@ TEST(Intervals, MeanUsesTheSampleDeviation) {
   EXPECT_TRUE(std::isinf(MeanInterval(one).hi));
 }
 
+TEST(Intervals, MeanStaysWithinTheBoundsOfItsFigures) {
+  const std::array<double, 4> v = {1, 1, 1, 0.98};  // Student's t: 0.995 +- 0.016
+  const Interval i = MeanInterval(v, {0, 1});
+  EXPECT_EQ(i.hi, 1.0);
+  EXPECT_NEAR(i.lo, 0.995 - 3.1824463 * 0.005, 1e-6);
+  const std::array<double, 2> far = {0, 1};
+  EXPECT_EQ(MeanInterval(far, {0, 1}).lo, 0.0);
+  const std::array<double, 1> one = {0.75};
+  EXPECT_EQ(MeanInterval(one, {0, 1}).lo, 0.0);
+  EXPECT_EQ(MeanInterval(one, {0, 1}).hi, 1.0);
+  // A cosine may be an ulp above 1.
+  const std::array<double, 2> above = {1 + 0x1p-52, 1 + 0x1p-52};
+  const Interval a = MeanInterval(above, {-1, 1});
+  EXPECT_LE(a.lo, a.value);
+  EXPECT_GE(a.hi, a.value);
+}
+
 }  // namespace
 }  // namespace octet

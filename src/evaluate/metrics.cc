@@ -174,12 +174,13 @@ SampleScores ScoreSample(const TensorView& output, const ScoredOutput& info,
 }
 
 Interval Summarize(Metric metric, std::span<const SampleScores> scores) {
-  const auto mean = [&](auto field) {
+  const auto mean = [&](auto field, const Bounds& bounds) {
     std::vector<double> values;
     values.reserve(scores.size());
     for (const SampleScores& s : scores) values.push_back(field(s));
-    return MeanInterval(values);
+    return MeanInterval(values, bounds);
   };
+  constexpr Bounds kAny, kNotNegative{.least = 0};
   const auto share = [&](auto field) {
     const auto hits = std::count_if(scores.begin(), scores.end(), field);
     return WilsonInterval(hits, static_cast<int64_t>(scores.size()));
@@ -198,14 +199,14 @@ Interval Summarize(Metric metric, std::span<const SampleScores> scores) {
     case Metric::kTop5:
       return share([](S s) { return s.top5; });
     case Metric::kCrossEntropy:
-      return mean([](S s) { return s.cross_entropy; });
+      return mean([](S s) { return s.cross_entropy; }, kNotNegative);
     case Metric::kKl:
-      return mean([](S s) { return s.kl; });
+      return mean([](S s) { return s.kl; }, kNotNegative);
     case Metric::kAgreement: {
       const bool shares =
           std::all_of(scores.begin(), scores.end(), [](S s) { return s.rows == 1; });
       if (shares) return share([](S s) { return s.agreement == 1; });
-      return mean([](S s) { return s.agreement; });
+      return mean([](S s) { return s.agreement; }, {0, 1});
     }
     case Metric::kPsnr: {
       // Of the mean error, so that one perfect sample does not make it infinite; monotonic, so the
@@ -215,20 +216,18 @@ Interval Summarize(Metric metric, std::span<const SampleScores> scores) {
         lo = std::min(lo, s.reference_min);
         hi = std::max(hi, s.reference_max);
       }
-      const Interval mse = mean([](S s) { return s.mse; });
-      const auto db = [&](double e) {
-        return 10 * std::log10((hi - lo) * (hi - lo) / std::max(e, 0.0));
-      };
+      const Interval mse = mean([](S s) { return s.mse; }, kNotNegative);
+      const auto db = [&](double e) { return 10 * std::log10((hi - lo) * (hi - lo) / e); };
       return {db(mse.value), db(mse.hi), db(mse.lo)};
     }
     case Metric::kCosine:
-      return mean([](S s) { return s.cosine; });
+      return mean([](S s) { return s.cosine; }, {-1, 1});
     case Metric::kTop1Change:
       return change([](S s) { return s.reference_top1; }, [](S s) { return s.top1; });
     case Metric::kTop5Change:
       return change([](S s) { return s.reference_top5; }, [](S s) { return s.top5; });
     case Metric::kCrossEntropyChange:
-      return mean([](S s) { return s.cross_entropy - s.reference_cross_entropy; });
+      return mean([](S s) { return s.cross_entropy - s.reference_cross_entropy; }, kAny);
   }
   Fail(ErrorCode::kInternal, "metric without a definition");
 }

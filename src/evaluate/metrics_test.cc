@@ -109,6 +109,23 @@ TEST(Metrics, SummaryPairsSamples) {
   EXPECT_NEAR(Summarize(Metric::kPsnr, scores).value, 40.0, 1e-9);  // 10 log10(10^2 / 0.01)
 }
 
+TEST(Metrics, IntervalsStayWhereTheMetricCanBe) {
+  std::vector<SampleScores> scores(4);
+  for (SampleScores& s : scores) {
+    s.rows = 50;
+    s.agreement = s.cosine = 1;
+    s.reference_max = 1;
+  }
+  scores[1].agreement = 0.98;
+  scores[1].cosine = 0.9;
+  scores[1].kl = scores[1].cross_entropy = scores[1].mse = 0.01;
+  EXPECT_EQ(Summarize(Metric::kAgreement, scores).hi, 1.0);
+  EXPECT_EQ(Summarize(Metric::kCosine, scores).hi, 1.0);
+  EXPECT_EQ(Summarize(Metric::kKl, scores).lo, 0.0);
+  EXPECT_EQ(Summarize(Metric::kCrossEntropy, scores).lo, 0.0);
+  EXPECT_EQ(Summarize(Metric::kPsnr, scores).hi, INFINITY);
+}
+
 TEST(Metrics, UnderscoresAreReadAsHyphens) {
   EXPECT_EQ(FindMetric("cross-entropy").metric, Metric::kCrossEntropy);
   EXPECT_EQ(FindMetric("cross_entropy").metric, Metric::kCrossEntropy);
