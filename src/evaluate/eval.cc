@@ -103,7 +103,10 @@ EvalResult EvaluateGraphs(const Graph& model, const Graph* reference, const Data
   if (reference != nullptr) against.emplace(*reference, data, "the float model");
 
   // The first sample tells the shape of the output, before all the others are run for nothing.
-  const Shape shape = judged.Run(data.Load(0)).shape();
+  const Shape shape = [&] {
+    const ThreadScope one(1);  // as all the others run: no plan for more threads is made
+    return judged.Run(data.Load(0)).shape();
+  }();
   const auto metrics = ChooseMetrics(request, data, has_reference, shape, judged.output.name);
   bool use_labels = false;
   for (const MetricInfo& m : metrics) use_labels = use_labels || m.needs_labels;
