@@ -98,6 +98,23 @@ class Road(unittest.TestCase):
             self.assertGreater(row["median_s"], 0)
             self.assertGreaterEqual(row["runs"], 3)
 
+    def test_run_describes_outputs(self):
+        images, _ = read_rows(DATA, PRESETS["imagenet-tf"], slice(100, 102))
+        folder = fresh_folder("described")
+        np.save(folder / "x.npy", images)
+        model = onnx.load(str(MODEL)).graph
+        run_it = ("run", MODEL, "--input", f"{model.input[0].name}={folder / 'x.npy'}")
+        (entry,) = succeed(*run_it, "--json").json
+        (saved,) = succeed(*run_it, "--json", "--output-dir", folder).json
+        y = np.load(saved.pop("file"))
+        self.assertEqual(entry, saved)
+        self.assertEqual(entry["name"], model.output[0].name)
+        self.assertEqual((entry["dtype"], entry["shape"]), (str(y.dtype), list(y.shape)))
+        self.assertEqual([np.float32(entry[key]) for key in ("min", "max")], [y.min(), y.max()])
+        shape = ",".join(map(str, y.shape))
+        line = f"{entry['name']}: float32[{shape}], {y.min():.6g} .. {y.max():.6g}\n"
+        self.assertEqual(succeed(*run_it).out, line)
+
     def test_same_bytes_again(self):
         folder = fresh_folder("again")
         data = ("--data", DATA, *PRESET, "--samples", CALIBRATION_ROWS)
