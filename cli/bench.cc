@@ -11,6 +11,24 @@ std::string MiB(int64_t bytes) {
 
 }  // namespace
 
+void PrintDisturbance(const std::string& row, bool disturbed, int64_t interrupted,
+                      int64_t samples) {
+  if (!disturbed) return;
+  fmt::print("{}: other processes took cores in {} of {} samples; read with care\n", row,
+             interrupted, samples);
+}
+
+std::string Speedup(const BenchResult& r, const std::string& as) {
+  if (r.speedup > 0) return fmt::format("{:.2f}x as fast{}", r.speedup, as);
+  if (r.best_speedup > 0) {
+    return fmt::format(
+        "{:.2f}x as fast{}, best undisturbed round against best (other processes "
+        "took cores: medians are not compared)",
+        r.best_speedup, as);
+  }
+  return "of unknown speed: other processes took cores in every round (try --threads 1)";
+}
+
 Json ToJson(const BenchResult& r) {
   Json rows = Json::array();
   for (const auto& row : r.rows) {
@@ -29,6 +47,9 @@ Json ToJson(const BenchResult& r) {
                     {"mad_s", row.mad_s},
                     {"best_s", row.best_s},
                     {"runs", row.runs},
+                    {"samples", row.samples},
+                    {"interrupted", row.interrupted},
+                    {"disturbed", row.disturbed},
                     {"gops", Number(row.gops)},
                     {"peak_fraction", Number(row.peak_fraction)},
                     {"load_s", row.load_s},
@@ -42,7 +63,8 @@ Json ToJson(const BenchResult& r) {
           {"threads", r.threads},
           {"macs", r.macs},
           {"rows", rows},
-          {"speedup", Number(r.speedup)},
+          {"speedup", r.speedup > 0 ? Number(r.speedup) : Json()},
+          {"best_speedup", r.best_speedup > 0 ? Number(r.best_speedup) : Json()},
           {"int8_peak_gops", Number(r.int8_peak_gops)},
           {"int8_peak_instruction", r.int8_peak_instruction},
           {"float_peak_gops", Number(r.float_peak_gops)},
@@ -62,6 +84,8 @@ void PrintBench(const BenchResult& r) {
                MiB(row.packed_bytes + row.constant_bytes), MiB(row.activation_bytes)});
   }
   table.Print();
+  for (const auto& row : r.rows)
+    PrintDisturbance(row.name, row.disturbed, row.interrupted, row.samples);
   for (const auto& row : r.rows) {
     if (row.steps.empty()) continue;
     fmt::print("\n{}\n", row.name);
@@ -78,9 +102,13 @@ void PrintBench(const BenchResult& r) {
     steps.Print();
   }
   if (r.rows.size() > 1) {
-    fmt::print("{} is {:.2f}x as fast as {}; outputs differ by up to {:.3g} of their range\n",
-               r.rows[0].name == r.rows[1].name ? "the second" : "INT8", r.speedup,
-               r.rows[0].name == r.rows[1].name ? "the first" : "float32", r.output_max_difference);
+    const bool alike = r.rows[0].name == r.rows[1].name;
+    fmt::print("{} is {}\n", alike ? "the second" : "INT8",
+               Speedup(r, alike ? " as the first" : " as float32"));
+    fmt::print(
+        "on random inputs, outputs differ by up to {:.3g} of their range; what accuracy is "
+        "lost on data, octet eval tells\n",
+        r.output_max_difference);
   }
 }
 
@@ -94,6 +122,11 @@ Command AddBench(CLI::App& root, Common& common) {
       "  octet bench linear 512x960x960\n"
       "  octet bench conv2d 1x64x56x56 64 3x3 --pad 1 --threads 1\n"
       "  octet bench suite resnet50 --json\n\n"
+      "Inputs are random numbers, over the range of the input's quantizer where QUANT has one: "
+      "what "
+      "outputs differ by\nis no measure of accuracy. For that: octet eval QUANT --data ... "
+      "--against "
+      "MODEL\n\n"
       "A model whose file is named like a subcommand is given with its folder: ./linear");
   struct Args {
     std::string model, quantized;

@@ -93,9 +93,7 @@ void Print(const OperatorBenchResult& r, bool explain) {
   }
   table.Print();
   for (const auto& row : r.rows) {
-    if (!row.disturbed) continue;
-    fmt::print("{}, {}: other processes took cores in {} of {} samples; read with care\n", row.name,
-               row.data, row.interrupted, row.samples);
+    PrintDisturbance(row.name + ", " + row.data, row.disturbed, row.interrupted, row.samples);
   }
   for (const auto& row : r.rows) {
     if (!explain) break;

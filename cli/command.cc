@@ -43,7 +43,9 @@ void CheckOutput(const std::string& output, const std::vector<std::string>& inpu
 
 void AddCommonOptions(CLI::App* app, Common& common) {
   app->add_flag("--json", common.json, "Print the result as JSON");
-  app->add_option("--threads", common.threads, "Threads; 0: all cores")->check(NotNegative());
+  app->add_option("--threads", common.threads,
+                  "Threads; 0: all cores. Where other programs hold cores, fewer are faster")
+      ->check(NotNegative());
 }
 
 namespace {

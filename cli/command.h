@@ -92,6 +92,10 @@ void PrintJson(const Json& json);
 [[nodiscard]] std::string Seconds(double seconds);  // "1.23 ms"
 [[nodiscard]] Json ToJson(const EvalResult& result);
 void PrintEval(const EvalResult& result);
+// A line where other processes took cores in so many samples that these had to count.
+void PrintDisturbance(const std::string& row, bool disturbed, int64_t interrupted, int64_t samples);
+// "2.50x as fast" + `as`; where other processes took cores, what can be said instead.
+[[nodiscard]] std::string Speedup(const BenchResult& result, const std::string& as);
 [[nodiscard]] Json ToJson(const BenchResult& result);
 void PrintBench(const BenchResult& result);
 [[nodiscard]] Json ToJson(const QuantizeResult& result);

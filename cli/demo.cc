@@ -167,11 +167,11 @@ class Demo {
       return 0.0;
     };
     fmt::print(
-        "\nverdict: int8 {:.1f} % top-1 (float {:.1f} %), {:.2f}x as fast on this CPU; with "
+        "\nverdict: int8 {:.1f} % top-1 (float {:.1f} %), {}; with "
         "outliers naive int8 falls to "
         "{:.1f} %, smoothing gives {:.1f} %; simulated = real {}; {:.0f} s\n",
-        100 * find("trained", "int8 default"), 100 * find("trained", "float32"), timed.speedup,
-        100 * find("with outliers", "int8 naive"),
+        100 * find("trained", "int8 default"), 100 * find("trained", "float32"),
+        Speedup(timed, " on this CPU"), 100 * find("with outliers", "int8 naive"),
         100 * find("with outliers", "int8 naive + smoothing"),
         verified.holds ? "holds" : "DOES NOT HOLD", seconds);
   }

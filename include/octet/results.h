@@ -185,14 +185,17 @@ struct BenchResult {
   struct Row {
     std::string name;  // "float32", "int8"
     double median_s = 0, mad_s = 0, best_s = 0;
-    int64_t runs = 0;
-    double gops = 0;               // 2 x multiply-adds / median
-    double peak_fraction = 0;      // of the peak measured in this run
-    double load_s = 0;             // plan and pack
-    int64_t packed_bytes = 0;      // weights as kernels keep them
-    int64_t constant_bytes = 0;    // other constants that are read in a run
-    int64_t activation_bytes = 0;  // of one run at a time: activations and scratch
-    std::vector<Step> steps;       // where asked for
+    int64_t runs = 0, samples = 0;  // runs in samples of about a millisecond
+    int64_t interrupted = 0;        // samples in which another process took a core; left out
+    bool disturbed = false;         // ... but kept, for too few others remained: read with care
+    double best_alone_s = 0;        // best of the samples that were not interrupted; 0: none
+    double gops = 0;                // 2 x multiply-adds / median
+    double peak_fraction = 0;       // of the peak measured in this run
+    double load_s = 0;              // plan and pack
+    int64_t packed_bytes = 0;       // weights as kernels keep them
+    int64_t constant_bytes = 0;     // other constants that are read in a run
+    int64_t activation_bytes = 0;   // of one run at a time: activations and scratch
+    std::vector<Step> steps;        // where asked for
   };
   std::vector<Row> rows;
   int64_t macs = 0;
@@ -200,7 +203,8 @@ struct BenchResult {
   double int8_peak_gops = 0, float_peak_gops = 0;  // measured
   std::string int8_peak_instruction;               // "vpdpbusd zmm", "tdpbusd"
   std::string cpu, isa;
-  double speedup = 0;  // median float / median int8
+  double speedup = 0;       // median float / median int8; 0 where one of them is disturbed
+  double best_speedup = 0;  // of the best samples that were not interrupted; 0 where there are none
   double output_max_difference = 0;
 };
 

@@ -105,6 +105,10 @@ class Contestant {
     row.mad_s = t.mad;
     row.best_s = t.best;
     row.runs = timed.runs;
+    row.samples = timed.samples;
+    row.interrupted = timed.interrupted;
+    row.disturbed = timed.disturbed;
+    row.best_alone_s = timed.best_alone;
     row.gops = 2.0 * static_cast<double>(macs) / t.median * 1e-9;
     const double int8 = std::max(peak.int8_gops, peak.amx_gops);
     row.peak_fraction = row.gops / (name_ == "int8" ? int8 : peak.float_gops);
@@ -194,6 +198,14 @@ double OutputDifference(const std::vector<Tensor>& a, const std::vector<Tensor>&
 
 }  // namespace
 
+void CompareRows(BenchResult& result) {
+  if (result.rows.size() != 2) return;
+  const BenchResult::Row &first = result.rows[0], &second = result.rows[1];
+  if (!first.disturbed && !second.disturbed) result.speedup = first.median_s / second.median_s;
+  if (first.best_alone_s > 0 && second.best_alone_s > 0)
+    result.best_speedup = first.best_alone_s / second.best_alone_s;
+}
+
 BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchRequest& request) {
   const int64_t batch = request.batch.value_or(1);
   if (batch < 1)
@@ -256,7 +268,7 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
   result.float_peak_gops = peak.float_gops;
   result.cpu = CpuModelName();
   result.isa = IsaName(ActiveIsa());
-  if (result.rows.size() == 2) result.speedup = result.rows[0].median_s / result.rows[1].median_s;
+  CompareRows(result);
   return result;
 }
 

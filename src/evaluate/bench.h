@@ -2,7 +2,9 @@
 //
 // Outputs are compared before anything is timed. Both take turns (run_timer.h), so that whatever
 // else the machine does falls on both; the median, the median absolute deviation (MAD) and the best
-// are given, and rates by the work of the model as it was written, not of padded kernels.
+// are given, and rates by the work of the model as it was written, not of padded kernels. Samples
+// in which another process took a core are left out where enough others remain; where they are not,
+// medians give no ratio.
 #pragma once
 
 #include <optional>
@@ -28,5 +30,8 @@ struct BenchRequest {
 // [-1, 1).
 [[nodiscard]] BenchResult BenchGraphs(const Graph& model, const Graph* quantized,
                                       const BenchRequest& request = {});
+
+// Fills in the ratios of two rows.
+void CompareRows(BenchResult& result);
 
 }  // namespace octet

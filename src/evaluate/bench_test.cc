@@ -3,6 +3,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
 #include "evaluate/test_models.h"
 #include "octet/error.h"
 #include "passes/lower.h"
@@ -33,12 +38,63 @@ TEST(Bench, TimesBothModelsAndComparesTheirOutputs) {
     EXPECT_LE(row.best_s, row.median_s);
     EXPECT_NEAR(row.gops, 2e-9 * static_cast<double>(r.macs) / row.median_s, 1e-9);
     EXPECT_FALSE(row.steps.empty());
+    EXPECT_GE(row.samples, 7);
+    EXPECT_LE(row.samples, row.runs);
+    if (!row.disturbed) {
+      EXPECT_EQ(row.best_alone_s, row.best_s);
+    }
   }
   EXPECT_EQ(r.threads, 1);
-  EXPECT_GT(r.speedup, 0);
+  EXPECT_EQ(r.speedup > 0, !r.rows[0].disturbed && !r.rows[1].disturbed);
   EXPECT_LT(r.output_max_difference, 0.2);
   EXPECT_GT(r.output_max_difference, 0);
   EXPECT_TRUE(BenchGraphs(g, nullptr, {1, 0.01, false, false, 1, {}}).rows[0].steps.empty());
+}
+
+TEST(Bench, MediansWithTakenCoresGiveNoRatio) {
+  BenchResult r;
+  r.rows.resize(2);
+  r.rows[0].median_s = 0.644;
+  r.rows[0].best_alone_s = 1.2e-3;
+  r.rows[1].median_s = 0.33e-3;
+  r.rows[1].best_alone_s = 0.3e-3;
+  BenchResult calm = r;
+  CompareRows(calm);
+  EXPECT_DOUBLE_EQ(calm.speedup, 0.644 / 0.33e-3);
+  for (int disturbed : {0, 1}) {
+    BenchResult taken = r;
+    taken.rows[static_cast<size_t>(disturbed)].disturbed = true;
+    CompareRows(taken);
+    EXPECT_EQ(taken.speedup, 0);
+    EXPECT_DOUBLE_EQ(taken.best_speedup, 4);
+    taken.rows[0].best_alone_s = 0;  // never alone: nothing to compare
+    taken.best_speedup = 0;
+    CompareRows(taken);
+    EXPECT_EQ(taken.best_speedup, 0);
+  }
+}
+
+TEST(Bench, SaysWhereCoresWereTaken) {
+  // More spinning threads than cores. When they come to run is the system's affair: as often as it
+  // takes, for 20 s.
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> others;
+  for (unsigned i = 0; i < 2 * std::thread::hardware_concurrency(); ++i) {
+    others.emplace_back([&] {
+      while (!stop) {
+      }
+    });
+  }
+  const Graph g = test::Classifier();
+  BenchResult r;
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    r = BenchGraphs(g, nullptr, {1, 0.1, false, false, 1, {}});
+  } while (r.rows[0].interrupted == 0 &&
+           std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+  stop = true;
+  for (std::thread& t : others) t.join();
+  EXPECT_GT(r.rows[0].interrupted, 0);
 }
 
 TEST(Bench, RefusesNonsense) {

@@ -84,6 +84,7 @@ RunTimer::Result RunTimer::Finish() const {
   std::vector<double> times = clean_;
   Result r;
   r.interrupted = static_cast<int64_t>(interrupted_.size());
+  if (!clean_.empty()) r.best_alone = *std::min_element(clean_.begin(), clean_.end());
   if (clean_.size() < kLeastSamples) {
     times.insert(times.end(), interrupted_.begin(), interrupted_.end());
     r.disturbed = r.interrupted > 0;

@@ -35,6 +35,7 @@ class RunTimer {
     int64_t samples = 0;      // that count
     int64_t interrupted = 0;  // samples in which another process took a core
     bool disturbed = false;   // ... which count all the same: too few others remained
+    double best_alone = 0;    // of the samples that were not interrupted; 0: there are none
   };
   [[nodiscard]] Result Finish() const;
 

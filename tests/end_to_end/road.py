@@ -98,6 +98,23 @@ class Road(unittest.TestCase):
             self.assertGreater(row["median_s"], 0)
             self.assertGreaterEqual(row["runs"], 3)
 
+    def test_bench_of_two(self):
+        """A ratio of medians is given where no core was taken, and only there."""
+        models = ("bench", MODEL, quantized(), "--seconds", 0.05)
+        report = succeed(*models, "--json").json
+        disturbed = [row["disturbed"] for row in report["rows"]]
+        self.assertEqual(report["speedup"] is None, any(disturbed))
+        for row in report["rows"]:
+            self.assertGreaterEqual(row["samples"], 7)
+            if row["disturbed"]:
+                self.assertGreater(row["interrupted"], 0)
+        text = succeed(*models).out
+        self.assertRegex(
+            text, r"(?m)^INT8 is (\d+\.\d\dx as fast as float32(, best undisturbed round .*)?"
+            r"|of unknown speed: other processes took cores in every round .*)$"
+        )
+        self.assertIn("on random inputs, outputs differ", text)
+
     def test_run_describes_outputs(self):
         images, _ = read_rows(DATA, PRESETS["imagenet-tf"], slice(100, 102))
         folder = fresh_folder("described")
