@@ -161,6 +161,7 @@ class Finder {
     group_.name = graph_.value(start).name;
     group_.channels = channels;
     visited_nodes_.clear();
+    products_.clear();
     work_.clear();
     reason_.clear();
     Join(start, layout);
@@ -168,6 +169,11 @@ class Finder {
       const ValueId v = work_.back();
       work_.pop_back();
       Expand(v);
+    }
+    for (NodeId id : products_) {
+      const Node& n = graph_.node(id);
+      if (group_.values.contains(n.inputs[0]) && group_.values.contains(n.inputs[1]))
+        Blocked("both factors of Mul '" + n.name + "' would carry the scaling");
     }
     if (!reason_.empty()) return std::nullopt;
     return group_;
@@ -267,6 +273,49 @@ class Finder {
     AddProducer(id);
   }
 
+  bool IsProduct(const Node& n) const {
+    return n.Is("Mul") && graph_.ConstantOf(n.inputs[0]) == nullptr &&
+           graph_.ConstantOf(n.inputs[1]) == nullptr;
+  }
+
+  // Whether a factor `v` of a product has all its channels where the product has them.
+  bool HasChannelsOf(const Node& product, ValueId v, const ChannelLayout& layout) const {
+    const ValueType& in = graph_.value(v).type;
+    const ValueType& out = graph_.value(product.outputs[0]).type;
+    const auto axis = static_cast<size_t>(layout.axis);
+    const int64_t size = group_.channels * layout.repeat;
+    return SameRank(in, out) && in.dims[axis] == size && out.dims[axis] == size;
+  }
+
+  // Whether weights, or a constant factor, stand right behind `v`, at most bias and ReLU between.
+  bool ComesFromWeights(ValueId v) const {
+    const NodeId id = graph_.value(v).producer;
+    if (id == kNoNode) return false;
+    const Node& n = graph_.node(id);
+    if (ProducedChannels(graph_, n) == group_.channels) return true;
+    if (n.Is("Relu")) return ComesFromWeights(n.inputs[0]);
+    if (!n.Is("Add")) return false;
+    const bool first = graph_.ConstantOf(n.inputs[0]) != nullptr;
+    const bool second = graph_.ConstantOf(n.inputs[1]) != nullptr;
+    return first != second && ComesFromWeights(n.inputs[first ? 1 : 0]);
+  }
+
+  // Mul of two computed values: one factor carries the scaling of the product, that which weights
+  // make, as of a gated linear unit, silu(gate) * up, and of an image times its gate.
+  void ThroughProduct(NodeId id, const Node& n, const ChannelLayout& layout) {
+    const auto carries = [&](size_t side) {
+      return HasChannelsOf(n, n.inputs[side], layout) && ComesFromWeights(n.inputs[side]);
+    };
+    const bool first = carries(0);
+    if (first == carries(1)) {
+      return Blocked("'" + graph_.value(n.outputs[0]).name + "' comes from Mul '" + n.name + "', " +
+                     (first ? "both of whose factors come" : "none of whose factors comes") +
+                     " from weights");
+    }
+    products_.push_back(id);
+    Join(n.inputs[first ? 0 : 1], layout);
+  }
+
   void Produce(NodeId id, ValueId v, const ChannelLayout& layout) {
     const Node& n = graph_.node(id);
     const auto produced = ProducedChannels(graph_, n);
@@ -284,6 +333,7 @@ class Finder {
       if (const auto before = ThroughFlatten(n, layout, false)) return Join(n.inputs[0], *before);
     }
     if (n.Is("Add") || n.Is("Sub") || IsBound(n)) return AcrossElementwise(id, n, layout);
+    if (IsProduct(n)) return ThroughProduct(id, n, layout);
     Blocked("'" + graph_.value(v).name + "' comes from " + n.op + " '" + n.name +
             "', which has no per-channel weights to take the scaling");
   }
@@ -337,6 +387,10 @@ class Finder {
       if (const auto after = ThroughFlatten(n, layout, true)) return Join(n.outputs[0], *after);
     }
     if (n.Is("Add") || n.Is("Sub") || IsBound(n)) return AcrossElementwise(use.node, n, layout);
+    if (IsProduct(n) && HasChannelsOf(n, v, layout)) {
+      products_.push_back(use.node);
+      return Join(n.outputs[0], layout);
+    }
     Blocked("'" + graph_.value(v).name + "' is read by " + n.op + " '" + n.name +
             "', which would see it scaled");
   }
@@ -346,6 +400,7 @@ class Finder {
   bool allow_clips_;
   ChannelGroup group_;
   std::set<NodeId> visited_nodes_;
+  std::vector<NodeId> products_;  // Mul of two computed values, one of which carries the scaling
   std::vector<ValueId> work_;
   std::string reason_;
 };

@@ -5,8 +5,9 @@
 // commute with a positive per-channel factor (Relu, LeakyRelu, pooling, Add or Sub of two such
 // values or of one and a constant, Flatten, ...), until on the one side every producer has
 // per-channel weights to divide, and on the other every reader contracts the channel with weights
-// to multiply. Producers are Conv, Gemm, MatMul, normalization, and Mul or Div by a constant per
-// channel or of one number, such as the last Mul of a normalization that is written out.
+// to multiply. Of a product of two computed values one factor carries the scaling. Producers are
+// Conv, Gemm, MatMul, normalization, and Mul or Div by a constant per channel or of one number,
+// such as the last Mul of a normalization that is written out.
 #pragma once
 
 #include <map>

@@ -187,6 +187,34 @@ TEST(ChannelGroups, FactorOfTheOtherAxisBlocks) {
   EXPECT_THAT(found.skipped.at(0).reason, HasSubstr("the constant of Mul 'h' is not per channel"));
 }
 
+TEST(ChannelGroups, OneFactorOfAProductCarriesTheScaling) {
+  const auto reason = [](const auto& make) {
+    GraphBuilder b;
+    const ValueId x = b.Input("x", {1, 2, 4});
+    const auto linear = [&](const std::string& name) {
+      return b.Op("MatMul", name, {x, b.Noise(name + ".w", {4, 4})}, {1, 2, 4});
+    };
+    const auto [first, second] = make(b, linear);
+    b.Output(Linear(b, "a", b.Op("Mul", "product", {first, second}, {1, 2, 4})));
+    const auto found = FindChannelGroups(b.graph(), false);
+    EXPECT_TRUE(found.groups.empty());
+    return found.skipped.back().reason;
+  };
+  EXPECT_THAT(reason([](auto&, const auto& linear) { return std::pair(linear("l"), linear("r")); }),
+              HasSubstr("both of whose factors come from weights"));
+  EXPECT_THAT(reason([](auto& b, const auto& linear) {
+                return std::pair(b.Like("Tanh", "l", linear("u")),
+                                 b.Like("Tanh", "r", linear("v")));
+              }),
+              HasSubstr("none of whose factors comes from weights"));
+  EXPECT_THAT(reason([](auto& b, const auto& linear) {
+                const ValueId u = linear("u");
+                b.Output(Linear(b, "other", u));
+                return std::pair(u, b.Like("LeakyRelu", "r", u));
+              }),
+              HasSubstr("both factors of Mul 'product' would carry the scaling"));
+}
+
 // GELU written out: half of x (1 + erf(x / sqrt 2)) is one operator where it runs, or a table.
 TEST(ChannelGroups, FunctionsOfOneValueStayWhole) {
   GraphBuilder b;

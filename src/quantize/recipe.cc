@@ -420,10 +420,11 @@ Recipe Recipe::Load(const std::string& preset_or_path) {
   const auto names = PresetNames();
   if (std::find(names.begin(), names.end(), preset_or_path) != names.end())
     return Preset(preset_or_path);
-  if (!std::filesystem::exists(preset_or_path))
+  const std::filesystem::path path(preset_or_path);
+  const bool is_word = !path.has_extension() && !path.has_parent_path();
+  if (is_word && !std::filesystem::exists(path))
     return Preset(preset_or_path);  // throws, naming the presets
-  return Parse(ReadFile(preset_or_path), preset_or_path)
-      .WithTablesIn(std::filesystem::path(preset_or_path).parent_path().string());
+  return Parse(ReadFile(path), preset_or_path).WithTablesIn(path.parent_path().string());
 }
 
 std::vector<std::string> Recipe::TableFiles() const {

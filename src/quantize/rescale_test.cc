@@ -337,6 +337,32 @@ TEST(ScaleChannels, FactorOfImages) {
   ExpectScaledTheSame(b, 1);
 }
 
+// down(silu(gate) * up): up carries the scaling.
+TEST(ScaleChannels, GatedLinearUnit) {
+  for (bool up_first : {false, true}) {
+    GraphBuilder b(7);
+    const ValueId x = b.Input("x", {1, 5, 12});
+    const ValueId gate = Linear(b, "gate", x, 16);
+    const ValueId silu =
+        b.Op("Mul", "silu", {gate, b.Like("Sigmoid", "sigmoid", gate)}, {1, 5, 16});
+    const ValueId up = b.Add("biased", Linear(b, "up", x, 16), b.Noise("bias", {16}));
+    const auto sides = up_first ? std::vector{up, silu} : std::vector{silu, up};
+    b.Output(Linear(b, "down", b.Op("Mul", "product", sides, {1, 5, 16}), 12));
+    ExpectScaledTheSame(b, 1);
+  }
+}
+
+// An image times its gate, which reads it, too.
+TEST(ScaleChannels, SqueezeAndExcite) {
+  GraphBuilder b(7);
+  const ValueId x = b.Like("Relu", "relu", b.Conv("stem", b.Input("x", {1, 3, 6, 5}), 16, 3));
+  const ValueId mean = b.Op("GlobalAveragePool", "mean", {x}, {1, 16, 1, 1});
+  const ValueId less = b.Like("Relu", "less", b.Conv("squeeze", mean, 8, 1));
+  const ValueId gate = b.Like("Sigmoid", "gate", b.Conv("excite", less, 16, 1));
+  b.Output(b.Conv("head", b.Op("Mul", "product", {x, gate}, {1, 16, 6, 5}), 4, 1));
+  ExpectScaledTheSame(b, 2);
+}
+
 TEST(Equalize, LeavesNormalizationAlone) {
   GraphBuilder b(3);
   b.Output(Linear(b, "a", Norm(b, "norm", b.Input("x", {1, 5, 16}), true), 16));

@@ -347,7 +347,9 @@ class BadInput(unittest.TestCase):
             self.refused(self.quantize(None, None, "--recipe", path), (USAGE, BAD_FILE), word)
 
     def test_unknown_recipe_name(self):
-        self.refused(self.quantize(None, None, "--recipe", "wishful"), (USAGE, IO_ERROR), "wishful")
+        self.refused(self.quantize(None, None, "--recipe", "wishful"), USAGE, "wishful", "naive")
+        for file in ("wishful.yaml", "no/wishful"):
+            self.refused(self.quantize(None, None, "--recipe", file), IO_ERROR, file, "no such")
 
     def test_unknown_forced_isa(self):
         data = ("--data", self.data, *PRESET)
