@@ -12,14 +12,17 @@
 
 namespace octet::cli {
 
-CLI::Validator NotNegative() {
-  return {[](std::string& text) {
+CLI::Validator AtLeast(int64_t least) {
+  return {[least](std::string& text) {
             double value = 0;
-            const bool holds = CLI::detail::lexical_cast(text, value) && value >= 0;
-            return holds ? std::string() : "'" + text + "'; expected 0 or more";
+            const bool holds =
+                CLI::detail::lexical_cast(text, value) && value >= static_cast<double>(least);
+            return holds ? std::string() : fmt::format("'{}'; expected {} or more", text, least);
           },
-          "0 OR MORE"};
+          fmt::format("{} OR MORE", least)};
 }
+
+CLI::Validator NotNegative() { return AtLeast(0); }
 
 CLI::Validator AboveZero() {
   return {[](std::string& text) {
@@ -112,7 +115,9 @@ void AddDataOptions(CLI::App* app, DataOptions& data, bool required) {
   if (required) path->required();
   app->add_option("--preset", data.preset, "Preprocessing: none, unit, imagenet-torch, imagenet-tf")
       ->group(kGroup);
-  app->add_option("--samples", data.samples, "How many samples to take; -1: all")->group(kGroup);
+  app->add_option("--samples", data.samples, "How many samples to take; -1: all")
+      ->check(AtLeast(-1))
+      ->group(kGroup);
   app->add_option("--skip", data.skip, "Samples to leave out at the beginning")
       ->check(NotNegative())
       ->group(kGroup);

@@ -57,6 +57,7 @@ void PrintOpenInputs(const std::vector<std::string>& open_inputs);
 void AddNoiseOption(CLI::App* app, DataOptions& data);
 
 // Checks of numbers that name their one bound, not the largest of the type beside it.
+[[nodiscard]] CLI::Validator AtLeast(int64_t least);
 [[nodiscard]] CLI::Validator NotNegative();
 [[nodiscard]] CLI::Validator AboveZero();
 

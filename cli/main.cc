@@ -12,11 +12,9 @@
 
 namespace {
 
-// What CLI11 would report as a missing subcommand, without the word.
-bool IsUnknownCommand(const std::vector<octet::cli::Command>& commands, const std::string& word) {
-  return !word.starts_with('-') &&
-         std::none_of(commands.begin(), commands.end(),
-                      [&](const auto& command) { return command.app->get_name() == word; });
+bool IsCommand(const std::vector<octet::cli::Command>& commands, const std::string& word) {
+  return std::any_of(commands.begin(), commands.end(),
+                     [&](const auto& command) { return command.app->get_name() == word; });
 }
 
 std::string CommandNames(const std::vector<octet::cli::Command>& commands) {
@@ -54,15 +52,19 @@ int main(int argc, char** argv) {
       AddRun(root, common),        AddDemo(root, common),      AddInfo(root, common)};
   for (const Command& command : commands) AddCommonOptions(command.app, common);
 
-  if (argc > 1 && IsUnknownCommand(commands, argv[1])) {
-    fmt::print(stderr, "octet: error: unknown command '{}'; expected one of {}\n", argv[1],
+  const std::string word = argc > 1 ? argv[1] : "";
+  if (!IsCommand(commands, word) && word != "--help" && word != "-h" && word != "--version") {
+    fmt::print(stderr, "octet: error: {}; expected one of {}\n",
+               word.empty() ? "no command" : "unknown command '" + word + "'",
                CommandNames(commands));
     return ExitCodeOf(octet::ErrorCode::kInvalidArgument);
   }
   try {
     root.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return root.exit(e) == 0 ? 0 : ExitCodeOf(octet::ErrorCode::kInvalidArgument);
+    if (e.get_exit_code() == 0) return root.exit(e);  // --help, --version
+    fmt::print(stderr, "octet: error: {}\noctet {} --help shows the options\n", e.what(), word);
+    return ExitCodeOf(octet::ErrorCode::kInvalidArgument);
   }
   int code = ExitCodeOf(octet::ErrorCode::kInternal);
   try {

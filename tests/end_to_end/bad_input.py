@@ -351,6 +351,17 @@ class BadInput(unittest.TestCase):
         for file in ("wishful.yaml", "no/wishful"):
             self.refused(self.quantize(None, None, "--recipe", file), IO_ERROR, file, "no such")
 
+    def test_usage(self):
+        for arguments, words in (
+            ((), ("no command", "quantize")),
+            (("quant",), ("quant", "quantize")),
+            (("--loud",), ("--loud", "quantize")),
+            (("inspect",), ("MODEL", "octet inspect --help")),
+            (("eval", self.model, "--samples", "-5"), ("--samples", "-5", "-1 or more")),
+        ):
+            result = run(*arguments)
+            self.refused(result, USAGE, "octet: error: ", *words)
+
     def test_unknown_forced_isa(self):
         data = ("--data", self.data, *PRESET)
         result = run("quantize", self.model, *data, "-o", self.out, OCTET_FORCE_ISA="quantum")
