@@ -270,8 +270,9 @@ TEST(Recipe, LoadsAPresetOrAFile) {
             "table:f/sub/b.csv,unit=2");
   EXPECT_EQ(Recipe::Load("naive").ToYaml(), Recipe::Preset("naive").ToYaml());
   ExpectError(
-      ErrorCode::kInvalidArgument, [&] { (void)Recipe::Load("nowhere.yaml"); }, "nowhere.yaml",
-      "default");
+      ErrorCode::kInvalidArgument, [&] { (void)Recipe::Load("nothing"); }, "nothing", "default");
+  ExpectError(
+      ErrorCode::kIo, [&] { (void)Recipe::Load("nowhere.yaml"); }, "nowhere.yaml", "No such file");
 }
 
 }  // namespace
