@@ -69,7 +69,7 @@ void SetInputShape(Value& input, const std::vector<int64_t>& dims, SymbolSizes& 
   }
   for (size_t i = 0; i < type.symbols.size(); ++i) {
     if (type.symbols[i].empty()) continue;
-    const auto [known, added] = sizes.try_emplace(type.symbols[i], dims[i], input.name);
+    const auto [known, added] = sizes.try_emplace(type.symbols[i], SymbolSize{dims[i], input.name});
     if (known->second.size != dims[i]) {
       Fail(ErrorCode::kInvalidArgument, "shape of input '", input.name, "' is ", ToString(dims),
            ", expected ", type.ToString(), ": its '", type.symbols[i], "' would be ", dims[i],
@@ -99,7 +99,8 @@ void CloseBatch(Graph& graph, int64_t batch, SymbolSizes& sizes) {
     if (input.type.dims.empty() || input.type.dims[0] != kUnknownDim) continue;
     input.type.dims[0] = batch;
     if (input.type.symbols.empty()) continue;
-    if (!input.type.symbols[0].empty()) sizes.try_emplace(input.type.symbols[0], batch, input.name);
+    if (!input.type.symbols[0].empty())
+      sizes.try_emplace(input.type.symbols[0], SymbolSize{batch, input.name});
     input.type.symbols[0].clear();
   }
   CloseBySymbols(graph, sizes);
