@@ -122,11 +122,9 @@ Command AddBench(CLI::App& root, Common& common) {
       "  octet bench linear 512x960x960\n"
       "  octet bench conv2d 1x64x56x56 64 3x3 --pad 1 --threads 1\n"
       "  octet bench suite resnet50 --json\n\n"
-      "Inputs are random numbers, over the range of the input's quantizer where QUANT has one: "
-      "what "
-      "outputs differ by\nis no measure of accuracy. For that: octet eval QUANT --data ... "
-      "--against "
-      "MODEL\n\n"
+      "Inputs are random numbers, over the range of the input's quantizer where QUANT has one:\n"
+      "what outputs differ by is no measure of accuracy. For that:\n"
+      "octet eval QUANT --data ... --against MODEL\n\n"
       "A model whose file is named like a subcommand is given with its folder: ./linear");
   struct Args {
     std::string model, quantized;

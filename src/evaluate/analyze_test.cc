@@ -68,6 +68,16 @@ TEST(Analyze, RanksTheLayerThatWasSpoiledFirstAndOnlyThere) {
 }
 
 // Factors that a constant took, of one number before or of one per channel, or a normalization.
+// Channels by 2^-2 ... 2^2, over and over.
+void ScaleByPowersOfTwo(Graph& graph, const std::vector<ChannelGroup>& groups) {
+  for (const auto& group : groups) {
+    std::vector<float> f;
+    for (int64_t i = 0; i < group.channels; ++i)
+      f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
+    ScaleChannels(graph, group, f);
+  }
+}
+
 TEST(Analyze, FindsChannelFactorsOfConstantsAgain) {
   const test::ScratchFolder folder("analyze_constants");
   test::Net n({-1, 3, 12, 12});
@@ -90,12 +100,7 @@ TEST(Analyze, FindsChannelFactorsOfConstantsAgain) {
   Graph rescaled = g;
   const auto groups = FindChannelGroups(rescaled, false).groups;
   ASSERT_EQ(groups.size(), 4u);
-  for (const auto& group : groups) {
-    std::vector<float> f;
-    for (int64_t i = 0; i < group.channels; ++i)
-      f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
-    ScaleChannels(rescaled, group, f);
-  }
+  ScaleByPowersOfTwo(rescaled, groups);
   const Graph q = test::QuantizeByExtrema(rescaled, data);
   Graph aligned = g;
   EXPECT_EQ(AlignRescaling(aligned, q).size(), 4u);
@@ -121,13 +126,7 @@ TEST(Analyze, FindsChannelFactorsAgain) {
   Graph scaled = g;
   const auto groups = FindChannelGroups(scaled, false).groups;
   ASSERT_GE(groups.size(), 2u);
-  std::vector<std::vector<float>> factors;
-  for (const auto& group : groups) {
-    std::vector<float> f;
-    for (int64_t i = 0; i < group.channels; ++i)
-      f.push_back(std::exp2(static_cast<float>(i % 5) - 2));
-    ScaleChannels(scaled, group, f);
-  }
+  ScaleByPowersOfTwo(scaled, groups);
   const Graph q = test::QuantizeByExtrema(scaled, data);
   Graph aligned = g;
   EXPECT_EQ(AlignRescaling(aligned, q).size(), groups.size());

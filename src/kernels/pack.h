@@ -10,9 +10,9 @@
 //   kDepthwiseTaps4     int8, per DepthwiseBlock of B channels: (ceil(taps/4), 4 vectors, B/4,
 //                       4 taps)
 //   kDepthwiseColumns   int8, per block: (kernel_w, ceil(kernel_h/4), 4 vectors, B/4, 4 rows),
-//   zeros
-//                       past kernel_h, but for a last row that would be alone: (ceil(kernel_w/4), 4
-//                       vectors, B/4, 4 columns); plain weights are (C, kernel_h, kernel_w)
+//                       zeros past kernel_h, but for a last row that would be alone:
+//                       (ceil(kernel_w/4), 4 vectors, B/4, 4 columns); plain weights are (C,
+//                       kernel_h, kernel_w)
 //   kDepthwise3x3       int8, per block: (2, kx, 4 vectors, B/4, 4 rows); half 0 holds the rows
 //                       (w0 w1 w2 0), half 1 (0 w0 w1 w2): two output rows share four input rows
 //   kDepthwise3x3Tiled  kDepthwise3x3 of one block of 64 whose channel i is i % C; C divides 64
