@@ -5,8 +5,48 @@
 namespace octet::cli {
 namespace {
 
+constexpr size_t kOperatorsShown = 3;
+
 std::string MiB(int64_t bytes) {
   return fmt::format("{:.2f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+// Where the time of each row goes; of the last one, the operators that take most.
+void PrintParts(const BenchResult& r) {
+  std::vector<std::string> header = {"where the time goes"};
+  for (const auto& row : r.rows) header.push_back(row.name);
+  header.insert(header.end(), {"share", "mostly"});
+  Table table(header, {0, header.size() - 1});
+  const BenchResult::Row& last = r.rows.back();
+  double sum = 0;
+  for (const auto& part : last.parts) sum += part.seconds;
+  for (size_t i = 0; i < last.parts.size(); ++i) {
+    std::vector<std::string> line = {last.parts[i].name};
+    int64_t steps = 0;
+    for (const auto& row : r.rows) {
+      steps += row.parts[i].steps;
+      line.push_back(row.parts[i].steps > 0 ? Seconds(row.parts[i].seconds) : "");
+    }
+    if (steps == 0) continue;
+    line.push_back(sum > 0 ? fmt::format("{:.0f} %", 100 * last.parts[i].seconds / sum) : "");
+    const auto& operators = last.parts[i].operators;
+    std::string most;
+    for (size_t k = 0; k < std::min(kOperatorsShown, operators.size()); ++k) {
+      most += fmt::format("{}{} {}", k > 0 ? ", " : "", operators[k].first,
+                          Seconds(operators[k].second));
+    }
+    line.push_back(most);
+    table.Add(line);
+  }
+  fmt::print("\n");
+  table.Print();
+}
+
+// Seconds of layers, and of everything else.
+std::pair<double, double> LayersAndRest(const BenchResult::Row& row) {
+  double layers = 0, rest = 0;
+  for (const auto& part : row.parts) (part.is_layers ? layers : rest) += part.seconds;
+  return {layers, rest};
 }
 
 }  // namespace
@@ -42,6 +82,16 @@ Json ToJson(const BenchResult& r) {
                        {"seconds", Number(s.seconds)},
                        {"refused", s.refused}});
     }
+    Json parts = Json::array();
+    for (const auto& p : row.parts) {
+      Json operators = Json::object();
+      for (const auto& [op, seconds] : p.operators) operators[op] = Number(seconds);
+      parts.push_back({{"name", p.name},
+                       {"layers", p.is_layers},
+                       {"steps", p.steps},
+                       {"seconds", Number(p.seconds)},
+                       {"operators", operators}});
+    }
     rows.push_back({{"name", row.name},
                     {"median_s", row.median_s},
                     {"mad_s", row.mad_s},
@@ -56,6 +106,7 @@ Json ToJson(const BenchResult& r) {
                     {"packed_bytes", row.packed_bytes},
                     {"constant_bytes", row.constant_bytes},
                     {"activation_bytes", row.activation_bytes},
+                    {"parts", parts},
                     {"steps", steps}});
   }
   return {{"cpu", r.cpu},
@@ -101,10 +152,21 @@ void PrintBench(const BenchResult& r) {
     }
     steps.Print();
   }
+  PrintParts(r);
   if (r.rows.size() > 1) {
     const bool alike = r.rows[0].name == r.rows[1].name;
-    fmt::print("{} is {}\n", alike ? "the second" : "INT8",
+    fmt::print("\n{} is {}", alike ? "the second" : "INT8",
                Speedup(r, alike ? " as the first" : " as float32"));
+    const auto [layers, rest] = LayersAndRest(r.rows[0]);
+    const auto [layers8, rest8] = LayersAndRest(r.rows[1]);
+    if (r.speedup > 0 && layers8 > 0 && rest8 > 0)
+      fmt::print(": layers {:.2f}x, everything else {:.2f}x", layers / layers8, rest / rest8);
+    fmt::print("\n");
+    const auto& second = r.rows[1].parts;
+    if (!alike && std::any_of(second.begin(), second.end(), [](const BenchResult::Part& p) {
+          return p.steps > 0 && p.name == "float layers";
+        }))
+      fmt::print("which layers stay float, and why: octet audit QUANT --target octet\n");
     fmt::print(
         "on random inputs, outputs differ by up to {:.3g} of their range; what accuracy is "
         "lost on data, octet eval tells\n",

@@ -182,6 +182,15 @@ struct BenchResult {
     double seconds = 0;
     std::vector<std::string> refused;
   };
+  // Of a run's time, step by step, what goes to layers (what multiplies and adds), to other
+  // operators, and to conversions between float and 8 bits.
+  struct Part {
+    std::string name;  // "8-bit layers"
+    bool is_layers = false;
+    int64_t steps = 0;
+    double seconds = 0;                                     // sum of medians
+    std::vector<std::pair<std::string, double>> operators;  // seconds by name, longest first
+  };
   struct Row {
     std::string name;  // "float32", "int8"
     double median_s = 0, mad_s = 0, best_s = 0;
@@ -195,6 +204,7 @@ struct BenchResult {
     int64_t packed_bytes = 0;       // weights as kernels keep them
     int64_t constant_bytes = 0;     // other constants that are read in a run
     int64_t activation_bytes = 0;   // of one run at a time: activations and scratch
+    std::vector<Part> parts;        // always the same five, some without steps
     std::vector<Step> steps;        // where asked for
   };
   std::vector<Row> rows;

@@ -1,8 +1,10 @@
 #include "evaluate/bench.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <random>
 
@@ -20,7 +22,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kProfiles = 9;  // per step: the median of so many runs
+constexpr int kProfiles = 9, kFewestProfiles = 3;  // per step: the median of so many runs
+constexpr std::array<std::string_view, 5> kPartNames = {
+    "8-bit layers", "float layers", "other operators on 8 bits", "conversions to and from 8 bits",
+    "other operators"};
 constexpr uint32_t kSeed = 20240229;
 
 double SecondsSince(Clock::time_point start) {
@@ -119,19 +124,48 @@ class Contestant {
     return row;
   }
 
-  std::vector<BenchResult::Step> Steps(bool explain) const {
+  // Runs the steps one by one, for about so many seconds.
+  void Profile(double at_most) {
+    const auto start = Clock::now();
     std::vector<std::vector<double>> seconds(steps_.size());
     for (int i = 0; i < kProfiles; ++i) {
+      if (i >= kFewestProfiles && SecondsSince(start) > at_most) break;
       const auto profile = executor_->Profile(inputs_);
       for (size_t s = 0; s < std::min(profile.size(), seconds.size()); ++s)
         seconds[s].push_back(profile[s]);
     }
+    step_seconds_.clear();
+    for (const auto& s : seconds)
+      step_seconds_.push_back(s.empty() ? 0.0 : SummarizeTimes(s).median);
+  }
+
+  std::vector<BenchResult::Step> Steps(bool explain) const {
     std::vector<BenchResult::Step> result;
     for (size_t s = 0; s < steps_.size(); ++s) {
       const StepInfo& info = steps_[s];
-      result.push_back({info.node, info.op, info.kernel, info.shape, info.macs,
-                        seconds[s].empty() ? 0.0 : SummarizeTimes(seconds[s]).median,
+      result.push_back({info.node, info.op, info.kernel, info.shape, info.macs, step_seconds_[s],
                         explain ? info.refused : std::vector<std::string>{}});
+    }
+    return result;
+  }
+
+  std::vector<BenchResult::Part> Parts() const {
+    std::vector<BenchResult::Part> result;
+    for (size_t part = 0; part < kPartNames.size(); ++part) {
+      BenchResult::Part p;
+      p.name = kPartNames[part];
+      p.is_layers = part <= static_cast<size_t>(StepPart::kFloatLayer);
+      std::map<std::string, double> operators;
+      for (size_t s = 0; s < steps_.size(); ++s) {
+        if (static_cast<size_t>(steps_[s].part) != part) continue;
+        ++p.steps;
+        p.seconds += step_seconds_[s];
+        operators[steps_[s].op] += step_seconds_[s];
+      }
+      p.operators.assign(operators.begin(), operators.end());
+      std::stable_sort(p.operators.begin(), p.operators.end(),
+                       [](const auto& a, const auto& b) { return a.second > b.second; });
+      result.push_back(std::move(p));
     }
     return result;
   }
@@ -142,6 +176,7 @@ class Contestant {
   std::span<const TensorView> inputs_;
   std::optional<Executor> executor_;
   std::vector<StepInfo> steps_;
+  std::vector<double> step_seconds_;
   double load_s_ = 0;
   int64_t constant_bytes_ = 0, activation_bytes_ = 0;
 };
@@ -257,8 +292,10 @@ BenchResult BenchGraphs(const Graph& model, const Graph* quantized, const BenchR
 
   result.macs = TotalMacs(sized);
   for (size_t i = 0; i < contestants.size(); ++i) {
-    const Contestant& c = contestants[i];
+    Contestant& c = contestants[i];
+    c.Profile(request.seconds / 2);
     result.rows.push_back(c.Row(result.macs, peak, timers[i].Finish()));
+    result.rows.back().parts = c.Parts();
     if (request.steps || request.explain) result.rows.back().steps = c.Steps(request.explain);
   }
   result.threads = MaxThreads();

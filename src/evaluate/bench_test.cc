@@ -38,12 +38,34 @@ TEST(Bench, TimesBothModelsAndComparesTheirOutputs) {
     EXPECT_LE(row.best_s, row.median_s);
     EXPECT_NEAR(row.gops, 2e-9 * static_cast<double>(r.macs) / row.median_s, 1e-9);
     EXPECT_FALSE(row.steps.empty());
+    ASSERT_EQ(row.parts.size(), 5u);
+    double parts = 0, steps = 0;
+    size_t count = 0;
+    for (const auto& part : row.parts) {
+      parts += part.seconds;
+      count += static_cast<size_t>(part.steps);
+      double operators = 0;
+      for (const auto& [op, seconds] : part.operators) operators += seconds;
+      EXPECT_NEAR(operators, part.seconds, 1e-9);
+      EXPECT_EQ(part.is_layers, part.name == "8-bit layers" || part.name == "float layers");
+    }
+    for (const auto& step : row.steps) steps += step.seconds;
+    EXPECT_NEAR(parts, steps, 1e-9);  // the same numbers, added in another order
+    EXPECT_EQ(count, row.steps.size());
     EXPECT_GE(row.samples, 7);
     EXPECT_LE(row.samples, row.runs);
     if (!row.disturbed) {
       EXPECT_EQ(row.best_alone_s, row.best_s);
     }
   }
+  // Layers: 8-bit ones of the second model, float ones of the first. Its quantizers convert.
+  const auto steps_of = [&](size_t row, size_t part) { return r.rows[row].parts[part].steps; };
+  EXPECT_EQ(steps_of(0, 0), 0);
+  EXPECT_GT(steps_of(0, 1), 3);
+  EXPECT_EQ(steps_of(0, 3), 0);
+  EXPECT_EQ(steps_of(1, 0) + steps_of(1, 1), steps_of(0, 1));
+  EXPECT_GT(steps_of(1, 0), 3);
+  EXPECT_GT(steps_of(1, 3), 0);
   EXPECT_EQ(r.threads, 1);
   EXPECT_EQ(r.speedup > 0, !r.rows[0].disturbed && !r.rows[1].disturbed);
   EXPECT_LT(r.output_max_difference, 0.2);

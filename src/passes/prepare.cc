@@ -8,15 +8,9 @@ std::vector<FoldedNode> SimplifyForQuantizers(Graph& graph, const EvaluateFn& ev
                                               const PrepareOptions& options) {
   RemoveIdentities(graph, options.keep);
   FoldConstants(graph, evaluate);
-  std::vector<FoldedNode> folded;
-  for (bool uncovered = true; uncovered;) {
-    const auto biases = FoldBias(graph, options.keep);
-    folded.insert(folded.end(), biases.begin(), biases.end());
-    if (!options.fold_batchnorm) break;
-    const auto batchnorms = FoldBatchNorm(graph, options.keep);
-    folded.insert(folded.end(), batchnorms.begin(), batchnorms.end());
-    uncovered = !batchnorms.empty();
-  }
+  const auto folded =
+      options.fold_batchnorm ? FoldIntoLayers(graph, options.keep) : FoldBias(graph, options.keep);
+  graph.Compact();
   SplitTransposedConvolutions(graph, options.keep);
   return folded;
 }

@@ -162,7 +162,6 @@ std::vector<FoldedNode> FoldEach(Graph& graph, Fold fold_one, const NodePredicat
     const NodeId into = fold_one(graph, id, uses);
     if (into != kNoNode) folded.push_back({n.name, n.op, graph.node(into).name});
   }
-  graph.Compact();
   return folded;
 }
 
@@ -249,6 +248,17 @@ std::vector<FoldedNode> FoldBias(Graph& graph, const NodePredicate& keep) {
 
 std::vector<FoldedNode> FoldBatchNorm(Graph& graph, const NodePredicate& keep) {
   return FoldEach(graph, FoldOneBatchNorm, keep);
+}
+
+std::vector<FoldedNode> FoldIntoLayers(Graph& graph, const NodePredicate& keep) {
+  std::vector<FoldedNode> all;
+  for (bool uncovered = true; uncovered;) {
+    const auto biases = FoldBias(graph, keep), batchnorms = FoldBatchNorm(graph, keep);
+    all.insert(all.end(), biases.begin(), biases.end());
+    all.insert(all.end(), batchnorms.begin(), batchnorms.end());
+    uncovered = !batchnorms.empty();
+  }
+  return all;
 }
 
 }  // namespace octet

@@ -32,6 +32,8 @@ int RemoveIdentities(Graph& graph, const NodePredicate& keep = {});
 // beyond `max_bytes`. Returns how many nodes went.
 int FoldConstants(Graph& graph, const EvaluateFn& evaluate, int64_t max_bytes = 64 << 20);
 
+// Folding leaves the ids of values as they are, and dead weights to Graph::Compact().
+
 // Conv or ConvTranspose followed by Add of a constant per channel: the constant becomes, or joins,
 // its bias. Applies where the intermediate value has no other reader.
 std::vector<FoldedNode> FoldBias(Graph& graph, const NodePredicate& keep = {});
@@ -40,5 +42,8 @@ std::vector<FoldedNode> FoldBias(Graph& graph, const NodePredicate& keep = {});
 // beta with k = gamma / sqrt(var + epsilon) per output channel, in double, stored float32. Applies
 // where the intermediate value has no other reader.
 std::vector<FoldedNode> FoldBatchNorm(Graph& graph, const NodePredicate& keep = {});
+
+// Both of them, as long as one uncovers another.
+std::vector<FoldedNode> FoldIntoLayers(Graph& graph, const NodePredicate& keep = {});
 
 }  // namespace octet

@@ -10,6 +10,7 @@
 #include "graph/ops.h"
 #include "passes/fuse_dynamic.h"
 #include "passes/fuse_float.h"
+#include "passes/simplify.h"
 #include "runtime/ops.h"
 #include "runtime/plan.h"
 #include "runtime/plan_builder.h"
@@ -97,6 +98,10 @@ struct Executor::Impl {
     }
     InferShapes(graph, false);
     const std::set<ValueId> kept(options.taps.begin(), options.taps.end());
+    FoldIntoLayers(graph, [&](const Node& n) {
+      return std::any_of(n.inputs.begin(), n.inputs.end(),
+                         [&](ValueId v) { return kept.contains(v); });
+    });
     FuseDynamic(graph, kept);
     FuseFloat(graph, kept);
     known = std::make_shared<const std::vector<ConstantPtr>>(FoldConstants(graph, options.taps));

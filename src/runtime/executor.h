@@ -22,14 +22,24 @@ struct ExecutorOptions {
   bool explain = false;  // keep, per step, which kernel was taken and why others were refused
 };
 
+// Which part of a model's time a step belongs to. Layers are what multiplies and adds.
+enum class StepPart : uint8_t {
+  kEightBitLayer,  // activations or weights of 8 bits
+  kFloatLayer,     // every other layer
+  kOnCodes,        // no layer: 8 bits in and out
+  kConversion,     // no layer: 8 bits in or out, not both
+  kOther,          // no layer, no 8 bits
+};
+
 // What one step of a plan is, for --explain, bench and memory reports.
 struct StepInfo {
-  std::string node;          // name of the graph node (the last of a fused group)
-  std::string op;            // "Conv+Clip", "octet.QConv", "reorder"
-  std::string kernel;        // implementation: "onednn:brgconv:avx512_core", "octet_conv_..."
-  std::string shape;         // of the first output
-  int64_t macs = 0;          // multiply-adds
-  int64_t packed_bytes = 0;  // of weights as the kernel keeps them
+  std::string node;    // name of the graph node (the last of a fused group)
+  std::string op;      // "Conv+Clip", "octet.QConv", "reorder"
+  std::string kernel;  // implementation: "onednn:brgconv:avx512_core", "octet_conv_..."
+  std::string shape;   // of the first output
+  StepPart part = StepPart::kOther;
+  int64_t macs = 0;                  // multiply-adds
+  int64_t packed_bytes = 0;          // of weights as the kernel keeps them
   std::vector<std::string> refused;  // "kernel: reason"
 };
 

@@ -67,7 +67,7 @@ std::vector<double> NaiveConv(const Tensor& x, const Tensor& w, const float* bia
 // classifier.
 struct Network {
   TestGraph g;
-  ValueId input, stem, sum, logits;
+  ValueId input, stem, before_norm, sum, logits;
 
   Network() {
     input = g.Input({-1, 3, 33, 31});
@@ -75,13 +75,13 @@ struct Network {
         g.Op("Conv", {input, g.Constant(Noise({16, 3, 3, 3}, 1, 0.3F)), g.Constant(Noise({16}, 2))},
              {{"strides", std::vector<int64_t>{2, 2}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}});
     stem = g.Op("Relu", {c1});
-    const ValueId dw = g.Op("Conv", {stem, g.Constant(Noise({16, 1, 3, 3}, 3, 0.3F))},
-                            {{"group", int64_t{16}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+    before_norm = g.Op("Conv", {stem, g.Constant(Noise({16, 1, 3, 3}, 3, 0.3F))},
+                       {{"group", int64_t{16}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}});
     Tensor variance = Noise({16}, 6);
     for (float& v : variance.mutable_data<float>()) v = v * v + 0.5F;
-    const ValueId bn =
-        g.Op("BatchNormalization", {dw, g.Constant(Noise({16}, 4)), g.Constant(Noise({16}, 5)),
-                                    g.Constant(Noise({16}, 7)), g.Constant(std::move(variance))});
+    const ValueId bn = g.Op("BatchNormalization",
+                            {before_norm, g.Constant(Noise({16}, 4)), g.Constant(Noise({16}, 5)),
+                             g.Constant(Noise({16}, 7)), g.Constant(std::move(variance))});
     const ValueId clip =
         g.Op("Clip", {bn, g.Constant(Tensor::Scalar(0.0F)), g.Constant(Tensor::Scalar(6.0F))});
     const ValueId pw = g.Op("Conv", {clip, g.Constant(Noise({16, 16, 1, 1}, 8, 0.2F))});
@@ -301,7 +301,8 @@ TEST(Executor, GemmRowsDoNotDependOnEachOther) {
 TEST(Executor, TapsSeePlainValuesOfTheirOwnTypeAndStopFusion) {
   const Network net;
   const Tensor x = Noise({2, 3, 33, 31}, 1);
-  const auto plain = net.g.Run({&x});
+  // A BatchNorm that is folded rounds elsewhere.
+  const auto plain = net.g.Run({&x}, {.taps = {net.before_norm}, .explain = false}, [](auto...) {});
   std::vector<ValueId> all;
   for (size_t i = 0; i < net.g.graph.value_count(); ++i) all.push_back(static_cast<ValueId>(i));
   std::map<ValueId, Tensor> seen;
@@ -346,6 +347,66 @@ TEST(Executor, FusesAndReportsIt) {
   const Tensor x = Noise({1, 3, 33, 31}, 1);
   const TensorView view = x.view();
   EXPECT_EQ(fused.Profile({&view, 1}).size(), ops.size());
+}
+
+TEST(Executor, FoldsBatchNormAndBiasUnlessWhatTheyReadIsTapped) {
+  // Small integers, and scales that are powers of two: nothing is rounded, wherever it is folded.
+  const auto whole = [](const Shape& shape, uint32_t seed) {
+    Tensor t = Noise(shape, seed, 4);
+    for (float& v : t.mutable_data<float>()) v = std::nearbyint(v);
+    return t;
+  };
+  TestGraph g;
+  const ValueId x = g.Input({1, 3, 9, 9});
+  const ValueId conv = g.Op("Conv", {x, g.Constant(whole({4, 3, 3, 3}, 1))});
+  const ValueId biased = g.Op("Add", {conv, g.Constant(whole({4, 1, 1}, 2))});
+  const ValueId norm =
+      g.Op("BatchNormalization",
+           {biased, g.Constant(Floats(Shape{4}, {1, 2, -4, 0})), g.Constant(whole({4}, 3)),
+            g.Constant(whole({4}, 4)), g.Constant(Floats(Shape{4}, {4, 1, 0.25F, 16}))},
+           {{"epsilon", 0.0F}});
+  g.Output(g.Op("Relu", {norm}));
+  const auto ops = [&](std::vector<ValueId> taps) {
+    const Executor executor(g.graph, {.taps = std::move(taps), .explain = false});
+    std::string names;
+    for (const StepInfo& s : executor.Explain(std::vector<Shape>{{1, 3, 9, 9}}))
+      if (s.op != "reorder") names += s.op + " ";
+    return names;
+  };
+  EXPECT_EQ(ops({}), "Conv+Relu ");
+  EXPECT_EQ(ops({conv}), "Conv Add BatchNormalization Relu ");
+  EXPECT_EQ(ops({biased}), "Conv BatchNormalization Relu ");
+  EXPECT_EQ(ops({norm}), "Conv Relu ");
+  const Tensor in = whole({1, 3, 9, 9}, 5);
+  const auto folded = g.Run({&in});
+  const auto apart =
+      g.Run({&in}, {.taps = {conv, biased}, .explain = false}, [](ValueId, const TensorView&) {});
+  EXPECT_TRUE(SameBits(folded[0].view(), apart[0].view()));
+  EXPECT_GT(*std::ranges::max_element(folded[0].data<float>()), 1);
+}
+
+TEST(Executor, SaysWhichPartOfTheTimeAStepBelongsTo) {
+  TestGraph g;
+  const ValueId x = g.Input({1, 16, 8, 8});
+  const ValueId scale = g.Constant(Tensor::Scalar(0.1F));
+  const ValueId zero = g.Constant(Tensor::Scalar<uint8_t>(3));
+  const ValueId codes = g.Op("QuantizeLinear", {x, scale, zero});
+  const ValueId pooled = g.Op("MaxPool", {codes}, {{"kernel_shape", std::vector<int64_t>{2, 2}}});
+  Tensor w(DType::kInt8, Shape{4, 16, 1, 1});
+  const ValueId conv = g.Op("QLinearConv", {pooled, scale, zero, g.Constant(std::move(w)), scale,
+                                            g.Constant(Tensor::Scalar<int8_t>(0)), scale, zero});
+  const ValueId real = g.Op("DequantizeLinear", {conv, scale, zero});
+  g.Output(g.Op("Exp", {g.Op("Conv", {real, g.Constant(Noise({4, 4, 1, 1}, 1))})}));
+  const Executor executor(g.graph);
+  std::map<std::string, StepPart> parts;
+  for (const StepInfo& s : executor.Explain(std::vector<Shape>{{1, 16, 8, 8}}))
+    parts[s.op] = s.part;
+  EXPECT_EQ(parts.at("QuantizeLinear"), StepPart::kConversion);
+  EXPECT_EQ(parts.at("MaxPool"), StepPart::kOnCodes);
+  EXPECT_EQ(parts.at("QLinearConv"), StepPart::kEightBitLayer);
+  EXPECT_EQ(parts.at("DequantizeLinear"), StepPart::kConversion);
+  EXPECT_EQ(parts.at("Conv"), StepPart::kFloatLayer);
+  EXPECT_EQ(parts.at("Exp"), StepPart::kOther);
 }
 
 TEST(Executor, RunsFromSeveralThreads) {

@@ -12,6 +12,23 @@ namespace {
 
 size_t At(ValueId id) { return static_cast<size_t>(id); }
 
+bool HasEightBits(DType dtype) {
+  return dtype == DType::kInt8 || dtype == DType::kUint8 || IsFloat8(dtype);
+}
+
+StepPart PartOf(const StepRequest& r, int64_t macs) {
+  bool in = false, constants = false, out = false;  // of 8 bits
+  for (size_t i = 0; i < r.inputs.size(); ++i) {
+    if (!r.inputs[i].present || !HasEightBits(r.inputs[i].dtype)) continue;
+    // Constants behind the first input may be zero points.
+    (i == 0 || r.inputs[i].constant == nullptr ? in : constants) = true;
+  }
+  for (const OutputInfo& o : r.outputs) out = out || (o.present && HasEightBits(o.dtype));
+  if (macs > 0) return in || constants ? StepPart::kEightBitLayer : StepPart::kFloatLayer;
+  if (in && out) return StepPart::kOnCodes;
+  return in || out ? StepPart::kConversion : StepPart::kOther;
+}
+
 class Builder {
  public:
   explicit Builder(const PlanRequest& request)
@@ -217,6 +234,7 @@ int Builder::BufferOf(ValueId id, Layout layout, bool for_tap) {
   p.step.info.op = "reorder";
   p.step.info.kernel = layout == Layout::kPlain ? "octet:to_plain" : "octet:to_channels_last";
   p.step.info.shape = v.shape.ToString();
+  if (HasEightBits(v.dtype)) p.step.info.part = StepPart::kOnCodes;
   p.step.run = [from, layout](const StepArgs& a) {
     ConvertLayout(a.inputs[0], from, a.outputs[0], layout);
   };
@@ -278,6 +296,7 @@ void Builder::EmitGroup(NodeId first, const FusedGroup* group) {
   step.info.node = graph_.node(last).name;
   step.info.op = node.domain.empty() ? node.op : node.domain + "." + node.op;
   for (size_t i = 0; i < step.fused; ++i) step.info.op += "+" + r.followers[i].op;
+  step.info.part = PartOf(r, step.info.macs);
   const auto shown = std::find_if(r.outputs.begin(), r.outputs.end(),
                                   [](const OutputInfo& o) { return o.present; });
   if (shown != r.outputs.end()) step.info.shape = shown->shape.ToString();

@@ -110,9 +110,16 @@ class Road(unittest.TestCase):
                 self.assertGreater(row["interrupted"], 0)
         text = succeed(*models).out
         self.assertRegex(
-            text, r"(?m)^INT8 is (\d+\.\d\dx as fast as float32(, best undisturbed round .*)?"
+            text, r"(?m)^INT8 is (\d+\.\d\dx as fast as float32"
+            r"(: layers \d+\.\d\dx, everything else \d+\.\d\dx|, best undisturbed round .*)"
             r"|of unknown speed: other processes took cores in every round .*)$"
         )
+        self.assertRegex(text, r"(?m)^where the time goes +float32 +int8 +share +mostly$")
+        self.assertRegex(text, r"(?m)^8-bit layers +\S+ [mu]s +\d+ % +octet\.QConv")
+        ours = {part["name"]: part for part in report["rows"][1]["parts"]}
+        self.assertGreater(ours["8-bit layers"]["steps"], 10)
+        self.assertEqual(ours["float layers"]["steps"], 0)
+        self.assertIn("QuantizeLinear", ours["conversions to and from 8 bits"]["operators"])
         self.assertIn("on random inputs, outputs differ", text)
 
     def test_run_describes_outputs(self):
