@@ -200,6 +200,11 @@ std::vector<std::vector<Graph::Use>> Graph::UseMap() const {
   return uses;
 }
 
+bool Graph::SameRank(ValueId a, ValueId b) const {
+  const ValueType &x = value(a).type, &y = value(b).type;
+  return x.has_rank && y.has_rank && x.dims.size() == y.dims.size();
+}
+
 bool Graph::IsOutput(ValueId id) const {
   return std::find(outputs.begin(), outputs.end(), id) != outputs.end();
 }

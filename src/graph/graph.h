@@ -43,12 +43,6 @@ struct ValueType {
   [[nodiscard]] std::string ToString() const;  // "float32[N,3,224,224]"
 };
 
-// Both known and the same. Broadcasting adds axes: a constant of one element is a scalar only
-// beside a value of no smaller rank.
-[[nodiscard]] inline bool SameRank(const ValueType& a, const ValueType& b) {
-  return a.has_rank && b.has_rank && a.dims.size() == b.dims.size();
-}
-
 using ConstantPtr = std::shared_ptr<const Tensor>;
 
 struct Value {
@@ -135,6 +129,9 @@ class Graph {
   [[nodiscard]] std::vector<Use> UsesOf(ValueId id) const;     // O(nodes): for many, use UseMap()
   [[nodiscard]] std::vector<std::vector<Use>> UseMap() const;  // by ValueId
   [[nodiscard]] bool IsOutput(ValueId id) const;
+  // Both ranks known and the same. Broadcasting adds axes: a constant of one element is a scalar
+  // only beside a value of no smaller rank.
+  [[nodiscard]] bool SameRank(ValueId a, ValueId b) const;
   void ReplaceUses(ValueId from, ValueId to);  // node inputs and graph outputs
 
   // Live nodes such that every producer comes first; ties in insertion order. Throws kBadFile

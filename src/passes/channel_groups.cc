@@ -280,11 +280,11 @@ class Finder {
 
   // Whether a factor `v` of a product has all its channels where the product has them.
   bool HasChannelsOf(const Node& product, ValueId v, const ChannelLayout& layout) const {
-    const ValueType& in = graph_.value(v).type;
-    const ValueType& out = graph_.value(product.outputs[0]).type;
+    const ValueId y = product.outputs[0];
+    const ValueType &in = graph_.value(v).type, &out = graph_.value(y).type;
     const auto axis = static_cast<size_t>(layout.axis);
     const int64_t size = group_.channels * layout.repeat;
-    return SameRank(in, out) && in.dims[axis] == size && out.dims[axis] == size;
+    return graph_.SameRank(v, y) && in.dims[axis] == size && out.dims[axis] == size;
   }
 
   // Whether weights, or a constant factor, stand right behind `v`, at most bias and ReLU between.

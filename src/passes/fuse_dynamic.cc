@@ -85,9 +85,6 @@ class Fuser {
     if (n.inputs[0] == v) return n.inputs[1];
     return n.inputs[1] == v ? n.inputs[0] : kNoValue;
   }
-  bool SameRanks(ValueId a, ValueId b) const {
-    return SameRank(graph_.value(a).type, graph_.value(b).type);
-  }
   const Tensor* FloatConstant(ValueId v) const {
     const Tensor* t = graph_.ConstantOf(v);
     return t != nullptr && t->dtype() == DType::kFloat32 ? t : nullptr;
@@ -186,7 +183,7 @@ class Fuser {
     const Node* cast = OnlyReader(n.outputs[0]);
     if (cast == nullptr || !cast->Is("Cast") || cast->GetInt("to", 0) != 1) return false;
     const Node* mul = OnlyReader(cast->outputs[0]);
-    if (mul == nullptr || !mul->Is("Mul") || !SameRanks(mul->outputs[0], n.outputs[0]))
+    if (mul == nullptr || !mul->Is("Mul") || !graph_.SameRank(mul->outputs[0], n.outputs[0]))
       return false;
     const ValueId scales = OtherThan(*mul, cast->outputs[0]);
     if (scales == kNoValue || scales == cast->outputs[0]) return false;
@@ -202,7 +199,7 @@ class Fuser {
     made.attributes = n.attributes;
     ValueId out = mul->outputs[0], bias = kNoValue;
     if (const Node* add = OnlyReader(out);
-        add != nullptr && add->Is("Add") && SameRanks(add->outputs[0], out)) {
+        add != nullptr && add->Is("Add") && graph_.SameRank(add->outputs[0], out)) {
       bias = PerChannel(OtherThan(*add, out), *layer, false);
       if (bias != kNoValue) out = add->outputs[0];
     }

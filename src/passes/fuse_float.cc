@@ -105,10 +105,6 @@ class Fuser {
     return dtype == DType::kFloat32;
   }
 
-  bool SameRanks(ValueId a, ValueId b) const {
-    return SameRank(graph_.value(a).type, graph_.value(b).type);
-  }
-
   // `out` is made by a new node, which takes the name of `widened`, or else of the node that made
   // `out`. Both go, and what was only there for them.
   void Make(ValueId out, Node node, NodeId widened = kNoNode) {
@@ -188,7 +184,7 @@ class Fuser {
       if ((factor == x && IsScalar(last, 0.5)) || (IsScalar(factor, 0.5) && last == x))
         out = second->outputs[0];
     }
-    if (out == kNoValue || !SameRanks(x, out)) return;
+    if (out == kNoValue || !graph_.SameRank(x, out)) return;
     Node gelu;
     gelu.op = "Gelu";
     gelu.inputs = {x};
@@ -237,7 +233,7 @@ class Fuser {
     const bool sixth_first =
         IsSixth(*first, gate) && second->Is("Mul") && OtherThan(*second, first->outputs[0]) == x;
     const ValueId out = second->outputs[0];
-    if ((product_first || sixth_first) && SameRanks(x, out)) MakeHardSwish(x, out);
+    if ((product_first || sixth_first) && graph_.SameRank(x, out)) MakeHardSwish(x, out);
   }
   void GateByHardSigmoid(NodeId id) {
     const Node n = graph_.node(id);
@@ -322,7 +318,7 @@ class Fuser {
         out = shift->outputs[0];
       }
     }
-    if (!SameRanks(x, out)) return;
+    if (!graph_.SameRank(x, out)) return;
     Node norm;
     norm.attributes["epsilon"] = static_cast<float>(*epsilon);
     if (centred) {
