@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <random>
 
@@ -26,6 +27,7 @@ constexpr int kProfiles = 9, kFewestProfiles = 3;  // per step: the median of so
 constexpr std::array<std::string_view, 5> kPartNames = {
     "8-bit layers", "float layers", "other operators on 8 bits", "conversions to and from 8 bits",
     "other operators"};
+constexpr const char* kLater = "behind sizes that depend on data";
 constexpr uint32_t kSeed = 20240229;
 
 double SecondsSince(Clock::time_point start) {
@@ -128,15 +130,19 @@ class Contestant {
   void Profile(double at_most) {
     const auto start = Clock::now();
     std::vector<std::vector<double>> seconds(steps_.size());
+    std::vector<double> later;
     for (int i = 0; i < kProfiles; ++i) {
       if (i >= kFewestProfiles && SecondsSince(start) > at_most) break;
       const auto profile = executor_->Profile(inputs_);
-      for (size_t s = 0; s < std::min(profile.size(), seconds.size()); ++s)
-        seconds[s].push_back(profile[s]);
+      for (size_t s = 0; s < seconds.size(); ++s) seconds[s].push_back(profile[s]);
+      if (profile.size() > seconds.size()) {
+        later.push_back(std::accumulate(
+            profile.begin() + static_cast<std::ptrdiff_t>(seconds.size()), profile.end(), 0.0));
+      }
     }
     step_seconds_.clear();
-    for (const auto& s : seconds)
-      step_seconds_.push_back(s.empty() ? 0.0 : SummarizeTimes(s).median);
+    for (const auto& s : seconds) step_seconds_.push_back(SummarizeTimes(s).median);
+    later_seconds_ = later.empty() ? 0 : SummarizeTimes(later).median;
   }
 
   std::vector<BenchResult::Step> Steps(bool explain) const {
@@ -162,6 +168,11 @@ class Contestant {
         p.seconds += step_seconds_[s];
         operators[steps_[s].op] += step_seconds_[s];
       }
+      if (part == static_cast<size_t>(StepPart::kOther) && later_seconds_ > 0) {
+        ++p.steps;
+        p.seconds += later_seconds_;
+        operators[kLater] = later_seconds_;
+      }
       p.operators.assign(operators.begin(), operators.end());
       std::stable_sort(p.operators.begin(), p.operators.end(),
                        [](const auto& a, const auto& b) { return a.second > b.second; });
@@ -177,6 +188,7 @@ class Contestant {
   std::optional<Executor> executor_;
   std::vector<StepInfo> steps_;
   std::vector<double> step_seconds_;
+  double later_seconds_ = 0;  // from the first operator on whose result's size depends on data
   double load_s_ = 0;
   int64_t constant_bytes_ = 0, activation_bytes_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -71,6 +72,27 @@ TEST(Bench, TimesBothModelsAndComparesTheirOutputs) {
   EXPECT_LT(r.output_max_difference, 0.2);
   EXPECT_GT(r.output_max_difference, 0);
   EXPECT_TRUE(BenchGraphs(g, nullptr, {1, 0.01, false, false, 1, {}}).rows[0].steps.empty());
+}
+
+TEST(Bench, CountsTheTimeBehindSizesThatDependOnData) {
+  test::Net n({1, 12});
+  const ValueId sizes = n.g.AddInput("sizes", ValueType::Of(DType::kInt64, Shape{2}));
+  const ValueId before = n.Op("Exp", "before", {n.x});
+  const ValueId shaped = n.Op("Reshape", "shaped", {before, sizes});
+  const Graph g = n.Finish(n.Op("Exp", "behind", {shaped}));
+  BenchRequest request;
+  request.seconds = 0.01;
+  request.threads = 1;
+  const BenchResult r = BenchGraphs(g, nullptr, request);
+  const auto& others = r.rows[0].parts[4];
+  EXPECT_EQ(others.name, "other operators");
+  EXPECT_EQ(others.steps, 2);
+  ASSERT_EQ(others.operators.size(), 2u);
+  const auto named = [&](const std::string& name) {
+    return std::ranges::any_of(others.operators, [&](const auto& o) { return o.first == name; });
+  };
+  EXPECT_TRUE(named("Exp"));
+  EXPECT_TRUE(named("behind sizes that depend on data"));
 }
 
 TEST(Bench, MediansWithTakenCoresGiveNoRatio) {

@@ -1,6 +1,7 @@
 #include "runtime/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <list>
 #include <mutex>
 #include <set>
@@ -267,7 +268,12 @@ std::vector<Tensor> Executor::Impl::Run(std::span<const TensorView> inputs, cons
       owned.push_back(std::move(results[i]));
       available[plan->returned()[i]] = owned.back().view();
     }
+    const auto start = std::chrono::steady_clock::now();
     RunLeft(made, available, owned, tap);
+    if (seconds != nullptr) {
+      seconds->push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
   }
 }
 
