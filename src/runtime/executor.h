@@ -66,8 +66,8 @@ class Executor {
   [[nodiscard]] int64_t ActivationBytes(std::span<const Shape> input_shapes) const;
   // Memory of constants that steps read as they are, or that folding made and are kept.
   [[nodiscard]] int64_t ConstantBytes(std::span<const Shape> input_shapes) const;
-  // Seconds per step of one run, in the order of Explain(), then of what is behind sizes that depend
-  // on data, if anything: for the benchmark's breakdown.
+  // Seconds per step of one run, in the order of Explain(), then of what is behind sizes that
+  // depend on data, if anything: for the benchmark's breakdown.
   [[nodiscard]] std::vector<double> Profile(std::span<const TensorView> inputs) const;
 
  private:
